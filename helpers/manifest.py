@@ -45,7 +45,9 @@ def validate(manifest: pd.DataFrame) -> pd.DataFrame:
     """
     missing = [column for column in ("clip_id", "path") if column not in manifest]
     if missing:
-        raise ManifestError(f"The manifest lacks the column(s) {', '.join(missing)}; every clip needs an id and a path.")
+        raise ManifestError(
+            f"The manifest lacks the column(s) {', '.join(missing)}; every clip needs an id and a path."
+        )
     attrs = dict(manifest.attrs)
     rest = [column for column in manifest.columns if column not in COLUMNS]
     manifest = manifest.reindex(columns=COLUMNS + rest).reset_index(drop=True)
@@ -55,7 +57,9 @@ def validate(manifest: pd.DataFrame) -> pd.DataFrame:
     unknown = set(manifest["split"].dropna()) - set(SPLITS)
     if unknown:
         rows = manifest.loc[manifest["split"].isin(unknown), "clip_id"].head(3).tolist()
-        raise ManifestError(f"Unknown split {sorted(unknown)} (clips {rows} ...); use one of {SPLITS} or leave it empty.")
+        raise ManifestError(
+            f"Unknown split {sorted(unknown)} (clips {rows} ...); use one of {SPLITS} or leave it empty."
+        )
     for column in ("clip_id", "path", "label", "split", "group"):
         manifest[column] = manifest[column].astype(object).where(manifest[column].notna(), None)
     manifest["fold"] = manifest["fold"].astype("Int64")

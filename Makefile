@@ -1,0 +1,55 @@
+# The whole course in a few words; `make help` lists them. Needs Python 3.11 to 3.13 and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: help setup sample run test lint lab notebooks results lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(VENV)/ready  ## create the environment from the lock
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+	  "The course needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12 ..." % v)'
+	@echo "Creating the environment in $(VENV) (about 2.3 GB, one to three minutes) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+sample: setup  ## make the synthetic sample of all datasets
+	@$(BIN)/python -m helpers sample
+
+run: setup  ## run the series on the sample: executed notebooks, figures, leaderboard
+	@$(BIN)/python -m helpers sample
+	@$(BIN)/python -m helpers run
+	@$(BIN)/python -m helpers leaderboard
+
+test: setup lint  ## all that CI runs: unit tests, notebooks, parameterised runs
+	@$(BIN)/python -m helpers sample
+	@$(BIN)/python -m pytest
+	@COURSE_BATCH=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+
+lint: setup  ## check style and docstrings
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+lab: setup  ## open JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+notebooks: setup  ## run the notebooks on the sample and keep the outputs in them
+	@$(BIN)/python -m helpers run --refresh
+
+results: setup  ## the README's table on real recordings: make results DATA=path/to/ESC-50-master
+	@test -n "$(DATA)" || { echo "Say where the recordings are: make results DATA=path/to/ESC-50-master"; exit 2; }
+	@$(BIN)/python -m helpers run 03 05 --out runs/esc10 -p dataset esc50 -p data_dir "$(abspath $(DATA))" -p full True
+	@$(BIN)/python -m helpers leaderboard runs/esc10
+
+lock:  ## renew requirements.lock from pyproject.toml (needs uv)
+	@uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --upgrade --no-header pyproject.toml -o requirements.lock
+
+clean:  ## delete what was made: runs, sample, caches (not the environment)
+	@rm -rf runs data/sample data/cache

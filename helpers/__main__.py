@@ -1,0 +1,125 @@
+"""Command line of the course: `python -m helpers --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from helpers.errors import CourseError
+from helpers.files import ROOT
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from helpers import sample
+
+    sample.make()
+
+
+def _download(options: argparse.Namespace) -> None:
+    from helpers import datasets
+
+    datasets.download(options.dataset, options.dest)
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from helpers import audit, datasets
+
+    manifest = datasets.load(options.dataset, options.data_dir)
+    usable, quarantine, remarks = audit.audit(manifest)
+    print(f"{len(usable)} of {len(manifest)} clips are usable, {len(quarantine)} are in quarantine.")
+    for title, table in (("Quarantine", quarantine), ("Remarks on usable clips", remarks)):
+        if len(table):
+            print(f"\n{title}\n{table.drop(columns='path').to_string(index=False)}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from helpers import notebooks
+
+    paths = notebooks.select(options.notebooks)
+    if options.refresh:
+        notebooks.refresh(paths)
+        return
+    parameters = {name: _value(text) for name, text in options.parameters}
+    out = (ROOT / options.out).resolve()
+    notebooks.run(paths, out, parameters, options.force)
+    print(f"Executed notebooks, runs and figures are in {out}.")
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from helpers import runs
+
+    print(runs.write_leaderboard(options.root))
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from helpers import benchmark, datasets
+
+    benchmark.report(datasets.load(options.dataset, options.data_dir))
+
+
+def _value(text: str) -> object:
+    """Read a parameter the way papermill's -p does: numbers, True, False and None are themselves, the rest is text."""
+    words = {"True": True, "False": False, "None": None}
+    if text in words:
+        return words[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m helpers", description="What the course can do without opening a notebook."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name, function, text):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        return command
+
+    def add_dataset(command, default):
+        names = "fsd50k, esc50, tut2017, fsdkaggle2018, speech_commands or folder"
+        command.add_argument("--dataset", default=default, help=f"{names} (default: %(default)s)")
+        command.add_argument("--data-dir", help="the published tree; without it, the embedded sample")
+
+    add("sample", _sample, "make the synthetic sample of all datasets")
+    command = add("download", _download, "fetch a published dataset, checked and unpacked")
+    command.add_argument("dataset")
+    command.add_argument("dest", type=Path, help="folder to put it in")
+    add_dataset(add("audit", _audit, "list the recordings that cannot be used, and why"), "fsd50k")
+    command = add("run", _run, "execute notebooks with papermill, in order")
+    command.add_argument("notebooks", nargs="*", help="numbers, such as 03 05 (default: all)")
+    command.add_argument("--out", default="runs", help="folder for executed notebooks and runs (default: %(default)s)")
+    command.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
+    )
+    command.add_argument("--force", action="store_true", help="execute even what is up to date")
+    command.add_argument("--refresh", action="store_true", help="keep the outputs in the notebooks themselves")
+    command = add("leaderboard", _leaderboard, "all recorded models in one table")
+    command.add_argument("root", nargs="?", default="runs", help="folder of runs (default: %(default)s)")
+    add_dataset(add("benchmark", _benchmark, "measure feature extraction: clips per second and memory"), "esc50")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; errors a user can mend are printed without a traceback."""
+    options = parser().parse_args(arguments)
+    try:
+        options.function(options)
+    except CourseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped. Start the same command again: it goes on where it was.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Networks that more than one notebook builds. Every choice is an argument, so that a notebook can spell it out."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+
+def flatten_cnn(
+    input_shape: tuple[int, int, int],
+    n_classes: int,
+    filters: list[int],
+    pools: list[tuple[int, int]],
+    dense: int,
+    dropout: tuple[float, float] = (0.25, 0.5),
+    dropout_before_norm: bool = False,
+) -> keras.Model:
+    """CNN whose last feature maps are flattened into a dense layer, as in the published household-sounds system.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (bands, frames, 1)
+    n_classes : int
+    filters : list of int
+        Filters of each 3×3 convolution ("same" padding, ReLU).
+    pools : list of (int, int)
+        Max pooling after the first `len(pools)` convolutions, as (bands, frames).
+    dense : int
+        Units of the hidden dense layer.
+    dropout : (float, float)
+        Rates before flattening and after the dense layer.
+    dropout_before_norm : bool
+        Put another dropout before the batch normalisation.
+
+    Returns
+    -------
+    keras.Model
+        Softmax output [shape=(n, n_classes)], not compiled.
+
+    Notes
+    -----
+    With (128, 216, 1), 8 classes, filters 16, 16, 32, 32, pools (1, 2), (2, 2), (2, 2), (2, 2) and 64 units it has
+    443,064 parameters; with (32, 216, 1), filters 8, 8, 16, 16, 32, 32, pools (1, 2), (1, 2), (1, 2), (2, 2) and 128
+    units 871,296. Used by notebook 03.
+    """
+    inputs = keras.Input(input_shape)
+    x = inputs
+    for number, width in enumerate(filters):
+        x = layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+        if number < len(pools):
+            x = layers.MaxPooling2D(pools[number])(x)
+    if dropout_before_norm:
+        x = layers.Dropout(dropout[0])(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Dropout(dropout[0])(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(dense, activation="relu")(x)
+    x = layers.Dropout(dropout[1])(x)
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="flatten_cnn")
+
+
+def dense_net(n_features: int, n_classes: int, units: list[int], dropout: float = 0.2) -> keras.Model:
+    """Plain dense network on one vector per clip.
+
+    Parameters
+    ----------
+    n_features : int
+    n_classes : int
+    units : list of int
+        Units of the hidden layers (ReLU, each followed by dropout).
+    dropout : float
+
+    Returns
+    -------
+    keras.Model
+        Softmax output [shape=(n, n_classes)], not compiled.
+
+    Notes
+    -----
+    32 features, 8 classes and units 32, 64, 128 give the 12,520 parameters of the published system. Used by
+    notebook 05.
+    """
+    inputs = keras.Input((n_features,))
+    x = inputs
+    for width in units:
+        x = layers.Dense(width, activation="relu")(x)
+        x = layers.Dropout(dropout)(x)
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="dense_net")

@@ -1,0 +1,202 @@
+"""Running the notebooks in batch: in order, with parameters, skipping what is up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+
+from helpers.errors import CourseError
+from helpers.files import ROOT, replace_with
+from helpers.runs import RUNS, digest
+
+NOTEBOOKS = ROOT / "notebooks"
+# Kernels that start side by side sometimes miss each other's ports; the next try finds free ones.
+START_FAILURES = ("Kernel didn't respond", "Kernel died before replying", "Address already in use")
+
+
+class NotebookFailed(CourseError):
+    """A notebook stopped with an error; the message carries its last lines and names the log."""
+
+
+def numbered() -> list[Path]:
+    """Notebooks of the series, in reading order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def select(names: list[str]) -> list[Path]:
+    """Notebooks whose file name starts with one of `names` ("03"); all when the list is empty.
+
+    Raises
+    ------
+    CourseError
+        A name matches no notebook.
+    """
+    for name in names:
+        if not any(path.name.startswith(name) for path in numbered()):
+            raise CourseError(f"No notebook starts with {name!r}; there are {[path.stem for path in numbered()]}.")
+    return [path for path in numbered() if not names or any(path.name.startswith(name) for name in names)]
+
+
+def source_digest(notebook: nbformat.NotebookNode) -> str:
+    """Fingerprint of what a notebook says and does: the type, tags and source of every cell, not its outputs."""
+    cells = [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in notebook.cells]
+    return digest(cells)
+
+
+def check_parameters(path: Path, parameters: dict) -> None:
+    """Refuse parameters that the notebook does not have (papermill alone would only log a warning).
+
+    Raises
+    ------
+    CourseError
+        Names the unknown parameter and the known ones.
+    """
+    from papermill import inspect_notebook
+
+    known = inspect_notebook(str(path))
+    for name in parameters:
+        if name not in known:
+            raise CourseError(f"{path.name} has no parameter {name!r}; it has {', '.join(known)}.")
+
+
+def run(paths: list[Path], out: Path = RUNS, parameters: dict | None = None, force: bool = False) -> list[Path]:
+    """Execute notebooks one after the other, each in a process of its own, and say how far it is.
+
+    A notebook whose executed copy is there, made from the same source, helpers, parameters and data, is left as it is.
+
+    Parameters
+    ----------
+    paths : list of Path
+    out : Path
+        Folder for the executed notebooks and the logs. Runs go where the notebooks' `run_dir` says; if `out` is not
+        the default, to out/<notebook>.
+    parameters : dict, optional
+        Given to every notebook.
+    force : bool
+        Execute even what is up to date.
+
+    Returns
+    -------
+    list of Path
+        The executed notebooks.
+
+    Raises
+    ------
+    CourseError
+        A parameter is unknown (before anything runs), or a notebook failed.
+
+    Notes
+    -----
+    Used by `python -m helpers run`, which `make run` calls.
+    """
+    parameters = dict(parameters or {})
+    for path in paths:
+        check_parameters(path, parameters)
+    executed, keys = [], {}
+    for number, path in enumerate(paths, start=1):
+        given = dict(parameters)
+        if out != RUNS:
+            given.setdefault("run_dir", str(out / path.stem))
+        notebook = nbformat.read(path, as_version=4)
+        needs = [keys.get(name) for name in notebook.metadata.get("course", {}).get("needs", [])]
+        keys[path.stem] = digest(
+            source_digest(notebook), _code_digest(), given, _data_digest(given.get("data_dir")), needs
+        )
+        target = out / path.name
+        where = f"[{number}/{len(paths)}] {path.stem}"
+        if not force and _made_from(target) == keys[path.stem]:
+            print(f"{where}: up to date, kept ({target})", flush=True)
+        else:
+            print(f"{where}: running ...", flush=True)
+            started = time.perf_counter()
+            _execute(path, target, given, keys[path.stem])
+            print(f"{where}: done in {time.perf_counter() - started:.0f} s", flush=True)
+        executed.append(target)
+    return executed
+
+
+def refresh(paths: list[Path]) -> None:
+    """Execute notebooks with their default parameters and keep the outputs in the notebooks themselves.
+
+    The metadata then carry the fingerprint of the source that made the outputs; a test compares them.
+    Used by `make notebooks`.
+    """
+    for path, target in zip(paths, run(paths, force=True), strict=True):
+        source, outputs = nbformat.read(path, as_version=4), nbformat.read(target, as_version=4)
+        made = [cell for cell in outputs.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+        for cell, result in zip(source.cells, made, strict=True):
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = result.outputs, result.execution_count
+        source.metadata.setdefault("course", {})["outputs_of"] = source_digest(source)
+        with replace_with(path) as temporary:
+            nbformat.write(source, temporary)
+
+
+def _execute(path: Path, target: Path, parameters: dict, key: str) -> None:
+    log, failed = target.with_suffix(".log"), target.with_name(target.stem + ".failed.ipynb")
+    failed.unlink(missing_ok=True)
+    with replace_with(target) as temporary:
+        command = [sys.executable, "-m", "papermill", str(path), str(temporary), "--progress-bar"]
+        command += ["-k", "python3", "-y", json.dumps(parameters)]
+        environment = {**os.environ, "COURSE_BATCH": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        for attempt in range(3):
+            code = _watched(command, environment, log)
+            said = log.read_text(encoding="utf-8", errors="replace")
+            if code == 0 or attempt == 2 or not any(sign in said for sign in START_FAILURES):
+                break
+        if code:
+            text = temporary.read_text(encoding="utf-8")
+            if text:
+                failed.write_text(text, encoding="utf-8")
+            raise NotebookFailed(f"{path.name} stopped: {_reason(text, code)}\nSee {failed if text else log}.")
+        notebook = nbformat.read(temporary, as_version=4)
+        notebook.metadata.setdefault("course", {})["made_from"] = key
+        nbformat.write(notebook, temporary)
+
+
+def _watched(command: list[str], environment: dict, log: Path) -> int:
+    """Run a command; its messages (papermill's progress bar among them) go to the terminal and to the log."""
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with log.open("wb") as stream:
+        while chunk := process.stdout.read1(4096):
+            stream.write(chunk)
+            sys.stderr.write(chunk.decode(errors="replace"))
+            sys.stderr.flush()
+    return process.wait()
+
+
+def _reason(text: str, code: int) -> str:
+    if code in (137, 138, -9):
+        return "its kernel was killed, perhaps for lack of memory"
+    for cell in nbformat.reads(text, as_version=4).cells if text else []:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return f"{output.ename}: {output.evalue}"
+    return f"papermill ended with exit code {code}"
+
+
+def _made_from(target: Path) -> str | None:
+    if not target.exists():
+        return None
+    return nbformat.read(target, as_version=4).metadata.get("course", {}).get("made_from")
+
+
+def _code_digest() -> str:
+    content = hashlib.sha256()
+    for path in sorted([*ROOT.glob("helpers/**/*.py"), *ROOT.glob("data/*.toml"), ROOT / "requirements.lock"]):
+        content.update(path.read_bytes())
+    return content.hexdigest()
+
+
+def _data_digest(data_dir: str | None) -> str | None:
+    if data_dir is None:
+        return None
+    files = [path.stat() for path in (ROOT / data_dir).rglob("*") if path.is_file()]
+    return digest(len(files), sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0))

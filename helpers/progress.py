@@ -1,0 +1,17 @@
+"""Progress bars, on where a person watches and off where a notebook's outputs are kept."""
+
+from __future__ import annotations
+
+import os
+
+from tqdm.auto import tqdm
+
+
+def in_batch() -> bool:
+    """Whether notebooks run unattended (COURSE_BATCH=1): then no bars and no audio players go into their outputs."""
+    return os.environ.get("COURSE_BATCH") == "1"
+
+
+def progress(iterable=None, **options) -> tqdm:
+    """Return a tqdm bar (same arguments), silent in batch runs. Used by everything that takes long."""
+    return tqdm(iterable, disable=in_batch(), **options)

@@ -1,0 +1,171 @@
+"""Feeding a network from memory-mapped features, and training it once per round with resume."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from helpers import evaluation, runs, splits
+from helpers.files import write_json, write_parquet
+from helpers.progress import progress
+
+Augmentation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of spectrograms for `model.fit`; a batch reads from disk only its own rows.
+
+    Parameters
+    ----------
+    X : np.ndarray or np.memmap [shape=(n, bands, frames), dtype=float32]
+        Features of the whole manifest.
+    y : np.ndarray [shape=(n, n_classes), dtype=float32]
+        One-hot labels of the whole manifest.
+    rows : np.ndarray [shape=(m,)]
+        The rows to draw from.
+    scale : callable
+        Maps a batch of features to what the network reads (for example dB to 0..1).
+    batch_size : int
+    augmentations : sequence of callables
+        Each maps (batch [shape=(b, bands, frames)], labels [shape=(b, n_classes)], rng) to a new pair; see
+        `helpers.augment`. Leave empty for validation and test data.
+    shuffle : bool
+        Draw the rows in a new order every epoch.
+    seed : int
+        Order and augmentation depend on (seed, epoch, batch) only, so a rerun sees the same batches.
+
+    Notes
+    -----
+    Used by notebooks 03 and 05.
+    """
+
+    def __init__(self, X, y, rows, scale, batch_size=32, augmentations=(), shuffle=True, seed=0):
+        super().__init__()
+        self.X, self.y, self.rows, self.scale = X, y, np.asarray(rows), scale
+        self.batch_size, self.augmentations, self.shuffle, self.seed = batch_size, augmentations, shuffle, seed
+        self.epoch = -1
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def __getitem__(self, index: int):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        batch, labels = self.scale(np.asarray(self.X[rows])), self.y[rows]
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        for augmentation in self.augmentations:
+            batch, labels = augmentation(batch, labels, rng)
+        return (batch[..., np.newaxis] if batch.ndim == 3 else batch), labels
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch."""
+        self.epoch += 1
+        rng = np.random.default_rng([self.seed, self.epoch])
+        self.order = rng.permutation(self.rows) if self.shuffle else self.rows
+
+
+class Progress(keras.callbacks.Callback):
+    """One progress bar per training instead of one line per epoch.
+
+    Parameters
+    ----------
+    epochs : int
+    name : str
+        Shown before the bar.
+    """
+
+    def __init__(self, epochs: int, name: str):
+        super().__init__()
+        self.bar = progress(total=epochs, desc=name, unit="epoch", leave=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Advance by an epoch and show the losses."""
+        self.bar.update()
+        self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items() if "loss" in name})
+
+    def on_train_end(self, logs=None):
+        """Close the bar."""
+        self.bar.close()
+
+
+def one_hot(manifest: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    """Labels as one row of zeros and a one per clip; a clip without label gets zeros only.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, n_classes), dtype=float32]
+    """
+    return (manifest["label"].to_numpy(object)[:, np.newaxis] == np.asarray(classes, dtype=object)).astype(np.float32)
+
+
+def cross_validate(
+    run_dir: str | os.PathLike,
+    manifest: pd.DataFrame,
+    rounds: Sequence[splits.Round],
+    fit: Callable[[splits.Round], tuple[np.ndarray, object, dict]],
+    params: dict,
+) -> runs.Run:
+    """Train and score one model in every round, and record the run.
+
+    Each finished round is kept on disk, so a run that was killed goes on where it stopped, provided that `params`,
+    the text of `fit`, the clips and the rounds are the same. Once the run is recorded these pieces are deleted:
+    running a finished notebook again trains again.
+
+    Parameters
+    ----------
+    run_dir : path
+        Folder of the run; `params["model"]` names it in tables.
+    manifest : pandas.DataFrame
+    rounds : sequence of Round
+    fit : callable
+        Takes a Round; returns the probabilities of its test rows [shape=(n_test, n_classes)] with classes in
+        alphabetical order, the trained model, and a dict of details worth keeping (history, train_accuracy...).
+    params : dict
+        Everything that determines the result; recorded, and compared before a round is reused.
+
+    Returns
+    -------
+    Run
+        Metrics over the test clips of all rounds, intervals by bootstrap over groups. The model is that of the first
+        round. `params["details"]` has one entry per round, with `seconds` of training.
+
+    Notes
+    -----
+    Used by notebooks 03 and 05.
+    """
+    run_dir = Path(run_dir)
+    classes = sorted(manifest["label"].dropna().unique())
+    key = runs.digest(
+        params, inspect.getsource(fit), manifest["clip_id"].tolist(), [round_.test.tolist() for round_ in rounds]
+    )
+    parts = run_dir / "rounds" / key
+    for position, round_ in enumerate(progress(rounds, desc=str(params.get("model", "model")), unit="round")):
+        if (parts / f"{round_.name}.parquet").exists():
+            continue
+        started = time.perf_counter()
+        probabilities, model, details = fit(round_)
+        details = {"round": round_.name, "seconds": round(time.perf_counter() - started, 2), **details}
+        if position == 0:
+            runs.save_model(parts, model)
+        write_json(parts / f"{round_.name}.json", details)
+        table = evaluation.prediction_table(manifest, round_.test, probabilities, classes, round_.name)
+        write_parquet(parts / f"{round_.name}.parquet", table)  # last: its presence marks the round as done
+    predictions = pd.concat([pd.read_parquet(parts / f"{round_.name}.parquet") for round_ in rounds], ignore_index=True)
+    details = [json.loads((parts / f"{round_.name}.json").read_text(encoding="utf-8")) for round_ in rounds]
+    group = dict(zip(manifest["clip_id"], splits.groups(manifest), strict=True))
+    metrics = evaluation.score(predictions, predictions["clip_id"].map(group).to_numpy())
+    seconds = sum(detail["seconds"] for detail in details)
+    params = {**params, "train_seconds": round(seconds, 1), "details": details}
+    runs.record(run_dir, params, metrics, predictions, next(parts.glob("model.*")))
+    shutil.rmtree(run_dir / "rounds")
+    return runs.load(run_dir)
