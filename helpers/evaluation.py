@@ -46,6 +46,28 @@ def prediction_table(
     return pd.concat([table, columns], axis=1)
 
 
+def in_columns(probabilities: np.ndarray, present: list[str], classes: list[str]) -> np.ndarray:
+    """Spread the columns of a model that saw only some classes over all classes; the others get probability 0.
+
+    Parameters
+    ----------
+    probabilities : np.ndarray [shape=(n, n_present)]
+    present : list of str
+        Class of each column, such as a scikit-learn model's `classes_`.
+    classes : list of str
+        All classes, in the order wanted.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, n_classes)]
+
+    Notes
+    -----
+    Used by notebook 05.
+    """
+    return pd.DataFrame(probabilities, columns=list(present)).reindex(columns=classes, fill_value=0.0).to_numpy()
+
+
 def confusion(
     label: np.ndarray, predicted: np.ndarray, classes: list[str], weights: np.ndarray | None = None
 ) -> np.ndarray:

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -58,8 +59,14 @@ class Run:
         raise DataMissing(f"The run {self.path} holds no model.")
 
 
-# The types beyond skops's own list that our estimators contain; anything else in a file is refused.
-TRUSTED = ["numpy.dtype", "sklearn._loss.link.LogitLink", "sklearn._loss.link.MultinomialLogit"]
+# The types beyond skops's own list that our estimators contain; anything else in a file is refused. A forest's trees
+# are read without bounds checks, so load forests only from people you trust.
+TRUSTED = [
+    "numpy.dtype",
+    "sklearn.tree._tree.Tree",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+]
 
 
 def run_folder(
@@ -278,6 +285,46 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "training, s": [f"{value:.1f}" if pd.notna(value) else "-" for value in table["train_seconds"]],
         }
     )
+
+
+def comparison(recorded: dict[str, Run]) -> pd.DataFrame:
+    """Put several runs of one notebook into a table for reading, best macro F1 first.
+
+    Parameters
+    ----------
+    recorded : dict of str to Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        model, parameters, train accuracy, accuracy, macro F1, macro P, macro R (each with its 95 % interval), over
+        rounds (mean ± standard deviation of the accuracy, where there are several), n, training in seconds.
+
+    Notes
+    -----
+    Used by notebooks 03 and 05.
+    """
+    rows = []
+    for name, run in sorted(recorded.items(), key=lambda item: -item[1].metrics["macro_f1"]["value"]):
+        fits = [detail["train_accuracy"] for detail in run.params["details"] if "train_accuracy" in detail]
+        row = {"model": name, "parameters": f"{run.params['parameters']:,}" if "parameters" in run.params else "-"}
+        row["train accuracy"] = f"{100 * sum(fits) / len(fits):.1f} %" if fits else "-"
+        for metric, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+            row[title] = "{value:.1%} ({low:.1%} to {high:.1%})".format(**run.metrics[metric])
+        row["macro P / R"] = " / ".join(
+            f"{run.metrics[part]['value']:.1%}" for part in ("macro_precision", "macro_recall")
+        )
+        if "accuracy_per_fold" in run.metrics:
+            spread = run.metrics["accuracy_per_fold"]
+            row["accuracy over rounds"] = f"{spread['value']:.1%} ± {spread['high'] - spread['value']:.1%}"
+        row |= {"n": run.metrics["accuracy"]["n"], "training, s": f"{run.params['train_seconds']:.1f}"}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def slug(name: str) -> str:
+    """Turn a model's name into the name of its folder: "SVC, mean MFCC" becomes "svc_mean_mfcc"."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def digest(*parts: object) -> str:

@@ -1,0 +1,140 @@
+"""Figures that more than one notebook draws: labelled, readable in grey, saved beside the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from helpers import evaluation
+from helpers.files import replace_with
+
+# Distinguishable without colour: every series gets its own line style and marker.
+LINES = [
+    ("-", "o"),
+    ("--", "s"),
+    (":", "^"),
+    ("-.", "D"),
+    ((0, (5, 1)), "v"),
+    ((0, (1, 3)), "x"),
+    ((0, (3, 1, 1, 1)), "P"),
+]
+COLOURS = sns.color_palette("cividis", 7)
+NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy", "loss": "loss (cross-entropy)"}
+
+
+def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
+    """Write a figure to run_dir/figures/<name>.png, atomically.
+
+    Used by every notebook.
+    """
+    path = Path(run_dir) / "figures" / f"{name}.png"
+    with replace_with(path) as temporary:
+        fig.savefig(temporary, dpi=100, bbox_inches="tight", metadata={"Software": None})
+    return path
+
+
+def spectrogram(values: np.ndarray, ax: plt.Axes, seconds: float, title: str, rows: str, unit: str = "dB") -> None:
+    """Draw one spectrogram-like picture [shape=(rows, frames)], time in seconds, with its colour bar.
+
+    Used by notebooks 02, 03 and 06.
+    """
+    image = ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(values)))
+    ax.set(title=title, xlabel="time, s", ylabel=rows)
+    ax.figure.colorbar(image, ax=ax, label=unit)
+
+
+def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
+    """Confusion matrix twice: counts, and each row divided by its sum (so the diagonal is the recall).
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As made by `helpers.evaluation.prediction_table`.
+    title : str
+
+    Notes
+    -----
+    Used by notebooks 03, 05 and 06.
+    """
+    classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
+    counts = evaluation.confusion(predictions["label"], predictions["predicted"], classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    numbers = len(classes) <= 15
+    size = max(3.6, 0.42 * len(classes) + 1.5)
+    fig, axes = plt.subplots(1, 2, figsize=(2.4 * size, size), layout="constrained")
+    options = dict(cmap="Greys", square=True, xticklabels=classes, yticklabels=classes, cbar=False, annot=numbers)
+    sns.heatmap(counts, ax=axes[0], fmt=".0f", **options)
+    sns.heatmap(shares, ax=axes[1], fmt=".2f", vmin=0, vmax=1, annot_kws={"size": 8}, **options)
+    axes[0].set(title=f"{title}: clips (n = {len(predictions)})", xlabel="predicted", ylabel="label")
+    axes[1].set(title="share of the label's clips", xlabel="predicted", ylabel="label")
+    return fig
+
+
+def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None = None) -> Figure:
+    """One metric of several runs as points with their intervals, best on top.
+
+    Parameters
+    ----------
+    recorded : mapping of str to Run
+    metric : str
+        Name in the runs' metrics.
+    chance : float, optional
+        Score of a model that learns nothing, drawn as a line.
+
+    Notes
+    -----
+    Used by notebooks 03, 05 and 06.
+    """
+    ordered = sorted(recorded, key=lambda name: recorded[name].metrics[metric]["value"])
+    fig, ax = plt.subplots(figsize=(7.5, 0.45 * len(ordered) + 1.3), layout="constrained")
+    for height, name in enumerate(ordered):
+        value = recorded[name].metrics[metric]
+        ax.plot([value["low"], value["high"]], [height, height], color="0.5", linewidth=3, solid_capstyle="butt")
+        ax.plot(value["value"], height, "o", color="black")
+    if chance is not None:
+        ax.axvline(chance, color="black", linestyle=":", label="nothing learnt")
+        ax.legend(loc="lower right")
+    n = recorded[ordered[0]].metrics[metric]["n"]
+    ax.set_yticks(range(len(ordered)), ordered)
+    ax.set(xlim=(0, 1), xlabel=f"{NAMES.get(metric, metric)} on {n} test clips (95 % interval)")
+    return fig
+
+
+def learning_curves(histories: Mapping[str, Mapping[str, list[float]]], quantity: str = "loss") -> Figure:
+    """Training and validation curves of several models side by side.
+
+    Parameters
+    ----------
+    histories : mapping of str to history
+        Keras histories: {"loss": [...], "val_loss": [...], "accuracy": ...}.
+    quantity : str
+        "loss" or "accuracy".
+
+    Notes
+    -----
+    Used by notebooks 03 and 05.
+    """
+    columns = min(3, len(histories))
+    rows = -(-len(histories) // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(3.6 * columns, 2.7 * rows), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat[len(histories) :]:
+        ax.axis("off")
+    for ax, (name, history) in zip(axes.flat, histories.items(), strict=False):
+        epochs = np.arange(1, len(history[quantity]) + 1)
+        ax.plot(epochs, history[quantity], "-", color="black", label="training")
+        if f"val_{quantity}" in history:
+            ax.plot(epochs, history[f"val_{quantity}"], "--", color="0.45", label="validation")
+        ax.set(title=name, xlabel="epoch")
+    for ax in axes[:, 0]:
+        ax.set_ylabel(NAMES.get(quantity, quantity))
+    axes[0, 0].legend()
+    return fig

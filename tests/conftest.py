@@ -1,0 +1,27 @@
+"""What several tests share."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture
+def manifest():
+    """60 clips, 3 classes, 20 groups of 3 clips each; neither split nor fold."""
+    number = np.arange(60)
+    from helpers.manifest import validate
+
+    return validate(
+        pd.DataFrame(
+            {
+                "clip_id": [f"clip{n:02d}" for n in number],
+                "path": [f"/nowhere/{n}.wav" for n in number],
+                "label": [("a", "b", "c")[n // 3 % 3] for n in number],
+                "group": [f"source{n // 3}" for n in number],
+            }
+        )
+    )

@@ -1,0 +1,124 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import evaluation, runs, splits, training
+from helpers.errors import DataMissing
+
+
+def table(manifest):
+    probabilities = np.tile([0.5, 0.3, 0.2], (len(manifest), 1))
+    return evaluation.prediction_table(manifest, np.arange(len(manifest)), probabilities, ["a", "b", "c"], "split")
+
+
+def test_a_recorded_run_reads_back(tmp_path, manifest):
+    predictions = table(manifest)
+    metrics = evaluation.score(predictions)
+    runs.record(tmp_path / "x", {"model": "m", "seed": 3}, metrics, predictions)
+    run = runs.load(tmp_path / "x")
+    assert run.metrics == metrics
+    assert run.params["seed"] == 3 and "python" in run.params["environment"]
+    pd.testing.assert_frame_equal(run.predictions, predictions)
+
+
+def test_metrics_without_spread_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="low"):
+        runs.record(tmp_path, {}, {"accuracy": {"value": 0.5}})
+
+
+def test_a_run_that_was_killed_is_not_taken_for_finished(tmp_path, manifest):
+    runs.record(tmp_path / "x", {}, {}, table(manifest))
+    (tmp_path / "x" / "metrics.json").unlink()
+    with pytest.raises(DataMissing, match="03"):
+        runs.load(tmp_path / "x")
+    assert runs.find(tmp_path) == []
+
+
+def test_models_read_back_with_the_same_answers(tmp_path):
+    import keras
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.dummy import DummyClassifier
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), np.repeat(np.array(["a", "b", "c"], dtype=object), 20)
+    estimators = [
+        DummyClassifier(strategy="prior"),
+        RandomForestClassifier(n_estimators=5, random_state=0),
+        make_pipeline(StandardScaler(), LogisticRegression(solver="saga", l1_ratio=0.5, max_iter=50)),
+        CalibratedClassifierCV(make_pipeline(StandardScaler(), SVC()), ensemble=False, cv=3),
+    ]
+    for number, estimator in enumerate(estimators):
+        estimator.fit(X, y)
+        runs.record(tmp_path / str(number), {}, {}, model=estimator)
+        assert (runs.load(tmp_path / str(number)).model().predict_proba(X) == estimator.predict_proba(X)).all()
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    runs.record(tmp_path / "keras", {}, {}, model=network)
+    again = runs.load(tmp_path / "keras").model()
+    assert (np.asarray(again(X.astype("float32"))) == np.asarray(network(X.astype("float32")))).all()
+
+
+def test_the_leaderboard_lists_each_model_once_and_best_first(tmp_path, manifest):
+    good = table(manifest).assign(predicted=lambda t: t["label"])
+    for name, predictions in (("bad", table(manifest)), ("good", good)):
+        params = {"notebook": "03", "model": name, "dataset": "esc50", "data_dir": None}
+        runs.record(tmp_path / "03" / name, params, evaluation.score(predictions), predictions)
+    runs.record(tmp_path / "03", {"model": "good", "dataset": "esc50"}, evaluation.score(good), good)  # its choice
+    board = runs.leaderboard(tmp_path)
+    assert board["model"].tolist() == ["good", "bad"]
+    assert board["accuracy"].tolist() == [1.0, pytest.approx(1 / 3, abs=0.05)]
+    assert set(board["data"]) == {"sample"}
+    text = runs.write_leaderboard(tmp_path)
+    assert "good" in text and "good" in (tmp_path / "leaderboard.html").read_text()
+
+
+def test_training_goes_on_with_the_round_it_was_killed_in(tmp_path, manifest):
+    from sklearn.dummy import DummyClassifier
+
+    rounds, done = splits.rounds(manifest), []
+    fail_at = {"round": "fold3"}
+
+    def fit(round_):
+        if round_.name == fail_at["round"]:
+            raise KeyboardInterrupt
+        done.append(round_.name)
+        labels = manifest["label"].to_numpy(object)
+        model = DummyClassifier(strategy="prior").fit(np.zeros((len(round_.train), 1)), labels[round_.train])
+        return model.predict_proba(np.zeros((len(round_.test), 1))), model, {"train_accuracy": 0.5}
+
+    with pytest.raises(KeyboardInterrupt):
+        training.cross_validate(tmp_path / "run", manifest, rounds, fit, {"model": "dummy"})
+    assert runs.find(tmp_path) == []
+    fail_at["round"] = None
+    run = training.cross_validate(tmp_path / "run", manifest, rounds, fit, {"model": "dummy"})
+    assert done == ["fold1", "fold2", "fold3", "fold4", "fold5"]  # the first two were not trained again
+    assert sorted(run.predictions["clip_id"]) == sorted(manifest["clip_id"])
+    assert json.loads((tmp_path / "run" / "params.json").read_text())["details"][4]["round"] == "fold5"
+    assert not (tmp_path / "run" / "rounds").exists()
+    assert run.model().classes_.tolist() == ["a", "b", "c"]
+
+
+def test_other_parameters_never_reuse_a_round(tmp_path, manifest):
+    from sklearn.dummy import DummyClassifier
+
+    rounds, seen = splits.rounds(manifest), []
+
+    def fit(round_):
+        if len(seen) == 2:
+            seen.append("stop")
+            raise KeyboardInterrupt
+        seen.append(round_.name)
+        labels = manifest["label"].to_numpy(object)
+        model = DummyClassifier(strategy="prior").fit(np.zeros((len(round_.train), 1)), labels[round_.train])
+        return model.predict_proba(np.zeros((len(round_.test), 1))), model, {}
+
+    with pytest.raises(KeyboardInterrupt):
+        training.cross_validate(tmp_path, manifest, rounds, fit, {"model": "dummy", "epochs": 1})
+    training.cross_validate(tmp_path, manifest, rounds, fit, {"model": "dummy", "epochs": 2})
+    assert seen[3:] == ["fold1", "fold2", "fold3", "fold4", "fold5"]

@@ -1,0 +1,37 @@
+import numpy as np
+
+from helpers import training
+
+
+def batches(**options):
+    X = np.arange(10, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), dtype=np.float32)
+    y = np.eye(10, dtype=np.float32)
+    return training.Batches(X, y, np.arange(10), scale=lambda values: values / 2, batch_size=4, **options)
+
+
+def test_every_row_once_scaled_with_its_label():
+    data = batches(seed=1)
+    xs, ys = zip(*(data[i] for i in range(len(data))), strict=True)
+    x, y = np.concatenate(xs), np.concatenate(ys)
+    assert x.shape == (10, 2, 3, 1)
+    assert sorted(x[:, 0, 0, 0] * 2) == list(range(10))
+    assert (y.argmax(axis=1) == x[:, 0, 0, 0] * 2).all()
+
+
+def test_a_new_epoch_has_a_new_order_and_a_rerun_the_same():
+    one, two = batches(seed=1), batches(seed=1)
+    first = one[0][1].argmax(axis=1).tolist()
+    assert first == two[0][1].argmax(axis=1).tolist()
+    one.on_epoch_end(), two.on_epoch_end()
+    assert one[0][1].argmax(axis=1).tolist() == two[0][1].argmax(axis=1).tolist() != first
+
+
+def test_without_shuffling_rows_keep_their_order():
+    assert batches(shuffle=False)[1][1].argmax(axis=1).tolist() == [4, 5, 6, 7]
+
+
+def test_one_hot_leaves_unlabelled_rows_empty(manifest):
+    manifest.loc[0, "label"] = None
+    y = training.one_hot(manifest, ["a", "b", "c"])
+    assert y[0].sum() == 0
+    assert (y[1:].argmax(axis=1) == manifest["label"].iloc[1:].map({"a": 0, "b": 1, "c": 2})).all()
