@@ -64,3 +64,9 @@ def write_parquet(path: str | os.PathLike, frame: pd.DataFrame) -> None:
     """Write a table as parquet, atomically and without its index."""
     with replace_with(path) as temporary:
         frame.to_parquet(temporary, index=False)
+
+
+def short(path: str | os.PathLike) -> str:
+    """Give a path as seen from the repository root, or whole if it lies elsewhere; for messages and tables."""
+    path = Path(path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from tqdm.auto import tqdm
 
@@ -14,4 +15,6 @@ def in_batch() -> bool:
 
 def progress(iterable=None, **options) -> tqdm:
     """Return a tqdm bar (same arguments), silent in batch runs. Used by everything that takes long."""
-    return tqdm(iterable, disable=in_batch(), **options)
+    # Where nobody watches (a log, a pipe), a line now and then is enough.
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(iterable, disable=in_batch(), mininterval=0.2 if watched else 30, **options)

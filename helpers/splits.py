@@ -163,7 +163,7 @@ def rounds(manifest: pd.DataFrame, n_rounds: int | None = None, seed: int = 0) -
     if not len(labelled):
         raise ManifestError("No clip of this manifest has a label, so nothing can be learnt or scored.")
     table = manifest.iloc[labelled].reset_index(drop=True)
-    split = table["split"].to_numpy(object)
+    split = table["split"].to_numpy(object, copy=True)
     if table["fold"].notna().all():
         sides = _rotate(table["fold"].to_numpy(np.int64))
     elif {"train", "test"} <= set(split):
