@@ -14,7 +14,7 @@ import soundfile
 from tqdm.auto import tqdm
 
 from helpers.files import CACHE, write_parquet
-from helpers.probe import probe
+from helpers.probe import NOTHING, probe
 
 COLUMNS = ["clip_id", "path", "reason", "detail", "advice"]
 
@@ -168,7 +168,8 @@ def _facts(manifest: pd.DataFrame, check_samples: bool, n_jobs: int, progress: b
                     write_parquet(store, pd.DataFrame(known.values()))
         finally:
             write_parquet(store, pd.DataFrame(known.values()))
-    table = pd.DataFrame([results[path] for path in manifest["path"]], index=manifest.index)
+    columns = ["path", "signature", "samples_checked", *NOTHING]
+    table = pd.DataFrame([results[path] for path in manifest["path"]], index=manifest.index, columns=columns)
     table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
     return table
 
