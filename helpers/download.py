@@ -150,10 +150,7 @@ def _unpack(parts: list[Path], strip: int, target: Path, folder: Path, progress:
     folder.mkdir(parents=True)
     sizes: dict[str, int] = {}
     try:
-        with (
-            _members(parts) as members,
-            tqdm(desc=f"unpack {parts[-1].name}", unit=" files", disable=not progress) as bar,
-        ):
+        with _members(parts) as members, tqdm(desc="unpack", unit=" files", disable=not progress) as bar:
             for name, size, open_member in members:
                 inner = _inside(name, strip)
                 if inner is None:
@@ -238,12 +235,8 @@ def _explained(name: str, dest: Path) -> Iterator[None]:
     except ValueError as error:
         if isinstance(error, DownloadError):
             raise
-        if "hash" not in str(error):
-            raise DownloadError(f"{name}: {error} {again}") from error
-        raise DownloadError(
-            f"{name}: what arrived is not what was published ({error}). {again} If it happens again, the file on the "
-            "server was changed, or something between changes it."
-        ) from error
+        what = f"what arrived is not what was published ({error})" if "hash" in str(error) else str(error)
+        raise DownloadError(f"{name}: {what}. {again} If it happens again, the file on the server changed.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(

@@ -7,6 +7,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from helpers.errors import CourseError, DataMissing
@@ -15,6 +16,7 @@ from helpers.files import DATA
 CLASSES = ["human", "noise", "animal", "music", "ambient", "alarm", "movement", "other"]
 
 
+@lru_cache(maxsize=2**16)
 def normalise(tag: str) -> str:
     """Bring a tag into the form in which the lists are searched.
 

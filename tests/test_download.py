@@ -9,8 +9,10 @@ import shutil
 import stat
 import struct
 import subprocess
+import sys
 import tarfile
 import threading
+import time
 import zipfile
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +56,12 @@ class Server(BaseHTTPRequestHandler):
         if way != "silent-cut":
             self.send_header("Content-Length", str(announced))
         self.end_headers()
+        if way == "stalls":
+            # Half of it, and then nothing until the other side is gone.
+            self.wfile.write(content[: len(content) // 2])
+            self.connection.settimeout(30)
+            self.connection.recv(1)
+            return
         self.wfile.write(content)
 
     def log_message(self, *args):
@@ -289,6 +297,26 @@ def test_killed_while_the_files_move_to_their_place(server, tmp_path, monkeypatc
     (tmp_path / "top" / "a.txt").unlink()
     get(remote, tmp_path)
     assert set(content_of(tmp_path)) == set(MEMBERS)
+
+
+def test_killed_while_downloading(server, tmp_path):
+    declared = serve("data.zip", zipped({"big.bin": os.urandom(3 * 2**20)}), unpack_to="Data")
+    code = (
+        "import sys; from helpers.datasets.base import RemoteFile; from helpers.download import fetch; "
+        "fetch(RemoteFile(sys.argv[1], hash=sys.argv[2], unpack_to='Data'), sys.argv[3])"
+    )
+    stalling = declared(server, "stalls")
+    process = subprocess.Popen([sys.executable, "-c", code, stalling.url, stalling.hash, str(tmp_path)])
+    work = tmp_path / ".downloads"
+    while process.poll() is None and not any(p.stat().st_size >= 2**20 for p in work.glob("tmp*")):
+        time.sleep(0.02)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert content_of(tmp_path) == {}
+    assert all(path.name.startswith("tmp") for path in work.iterdir())
+    get(declared(server), tmp_path)
+    assert set(content_of(tmp_path)) == {"Data/big.bin"}
 
 
 def test_full_disk(server, tmp_path, monkeypatch):
