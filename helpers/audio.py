@@ -10,6 +10,7 @@ import soundfile as sf
 import soxr
 
 from helpers.errors import AudioError
+from helpers.probe import probe
 
 ADVICE = "Fetch it again or leave it out; helpers.audit.audit finds all such files of a manifest."
 # A cut recording is read this much longer than asked for, so that the resampler's filter sees what comes after.
@@ -45,32 +46,30 @@ def read(
     Raises
     ------
     AudioError
-        The file is missing, empty, not audio, a header without samples, truncated, or holds values that are no
-        numbers. The word for it is in the error's attribute `reason`.
+        The file is missing, empty, header only, truncated or not audio, in the words of `helpers.probe`; the word is
+        in the error's attribute `reason`.
 
     Notes
     -----
-    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). A WAV or OGG file cut in half decodes without
-    complaint as half the sound, hence the explicit check of lengths. Used by notebook 02, and by all others through
+    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). Used by notebook 02, and by all others through
     `helpers.cache`.
     """
     path = Path(path)
-    _check_length(path)
+    facts = probe(path, check_samples=False)
+    if facts["reason"]:
+        raise _error(path, facts["reason"], facts["detail"])
     try:
         with sf.SoundFile(path) as sound:
             file_sr, frames = sound.samplerate, sound.frames
-            if frames <= 0:
-                raise _error(path, "header only", "holds a header but no samples")
             if seconds is not None:
                 frames = min(frames, int(np.ceil((seconds + _MARGIN_SECONDS) * file_sr)))
             y = sound.read(frames, dtype="float32", always_2d=not mono)
     except (sf.LibsndfileError, OSError) as cause:
-        text = getattr(cause, "error_string", cause)
-        raise _error(path, "not audio", f"cannot be decoded as audio ({str(text).strip(' .')})") from cause
+        raise _error(path, "truncated", f"the decoder gives up: {cause}") from cause
     if len(y) < frames - _SLACK_FRAMES or not len(y):
-        raise _error(path, "truncated", f"is truncated: {frames} samples promised, {len(y)} found")
+        raise _error(path, "truncated", f"{frames} samples promised, {len(y)} found")
     if not np.isfinite(y).all():
-        raise _error(path, "not finite", "contains samples that are infinite or not a number")
+        raise _error(path, "not audio", "samples that are not numbers (NaN or infinite)")
     if mono and y.ndim == 2:
         y = y.mean(axis=1)
     sr = int(sr or file_sr)
@@ -134,44 +133,6 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
 
 
 def _error(path: Path, reason: str, detail: str) -> AudioError:
-    error = AudioError(f"{path} {detail}. {ADVICE}")
+    error = AudioError(f"{path}: {reason} ({detail}). {ADVICE}")
     error.reason = reason
     return error
-
-
-def _check_length(path: Path) -> None:
-    """Raise if the file is missing or empty, or a WAV or OGG file that ends before its header says so."""
-    try:
-        size = path.stat().st_size
-        if size == 0:
-            raise _error(path, "empty", "is empty (0 bytes)")
-        with open(path, "rb") as file:
-            magic = file.read(12)
-            if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
-                end = _wav_data_end(file, size)
-                if end > size:
-                    raise _error(path, "truncated", f"is truncated: {end} bytes promised, {size} found")
-            elif magic[:4] == b"OggS":
-                # The last page of a complete stream carries the end-of-stream flag; a page has at most 65,307 bytes.
-                file.seek(max(0, size - 65_307))
-                tail = file.read()
-                page = tail.rfind(b"OggS")
-                if page < 0 or len(tail) <= page + 5 or not tail[page + 5] & 4:
-                    raise _error(path, "truncated", "is truncated: its last page is missing")
-    except FileNotFoundError:
-        raise _error(path, "missing", "does not exist") from None
-    except OSError as cause:
-        raise _error(path, "not audio", f"cannot be opened ({cause.strerror})") from cause
-
-
-def _wav_data_end(file, size: int) -> int:
-    """Position at which the data chunk of an opened WAV file ends, by its own header; 0 where it does not say."""
-    position = 12
-    while position + 8 <= size:
-        file.seek(position)
-        name, length = (header := file.read(8))[:4], int.from_bytes(header[4:], "little")
-        if name == b"data":
-            # Programs that stream to a pipe cannot know the length and write 0 or the largest number.
-            return 0 if length >= 0xFFFFFF00 else position + 8 + length
-        position += 8 + length + length % 2
-    return 0

@@ -13,16 +13,13 @@ result becomes `2/`; whoever has the array of `1/` open keeps reading it undistu
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
+import io
 import json
 import os
 import shutil
-import sys
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +28,11 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from helpers import audio, files
-from helpers.errors import AudioError, CourseError
+from helpers.errors import CourseError
 from helpers.features import FeatureSpec, extract
+from helpers.fingerprint import code_version, settled, sha256, signature
 from helpers.locking import locked
+from helpers.progress import progress as progress_bar
 
 SHARD = 64
 
@@ -92,7 +91,7 @@ def features(
 
 def folder(manifest: pd.DataFrame, spec: FeatureSpec, cache_dir: str | os.PathLike = files.CACHE) -> Path:
     """Give the cache folder of these clips, this spec and this version of the code (it need not exist yet)."""
-    name = hashlib.sha256(_code_version())
+    name = hashlib.sha256(code_version())
     name.update(json.dumps(dataclasses.asdict(spec), sort_keys=True).encode())
     for clip in zip(manifest["clip_id"], manifest["path"], strict=True):
         name.update(json.dumps([str(text) for text in clip]).encode())
@@ -106,17 +105,25 @@ class _Work:
         self.folder, self.spec, self.paths = where, spec, paths
         self.partial = where / "partial"
         self.shards = [range(start, min(start + SHARD, len(paths))) for start in range(0, len(paths), SHARD)]
+        header = io.BytesIO()
+        shape = (len(paths), *spec.shape)
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        self.header = header.getvalue()
         self.row_bytes = 4 * int(np.prod(spec.shape))
 
     def finished(self) -> Path | None:
         """The newest finished folder, if any. Older ones are remains: a kill or an open file kept them."""
-        numbers = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
-        for number in sorted(numbers)[:-1]:
-            shutil.rmtree(self.folder / str(number), ignore_errors=True)
-        return self.folder / str(max(numbers)) if numbers else None
+        found = sorted((path for path in self.folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+        for path in found[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
+        return found[-1] if found else None
 
     def bring_up_to_date(self, n_jobs: int, progress: bool) -> int:
         """Compute what is missing or stale; return for how many clips."""
+        old = self.finished()
+        for where in (self.partial, old):
+            if where and where.exists() and not self._is_whole(where):
+                shutil.rmtree(where)
         old = self.finished()
         where = self.partial if self.partial.exists() else old
         everything = range(len(self.shards))
@@ -142,10 +149,8 @@ class _Work:
                 shutil.copyfile(_index(old, shard), _index(draft, shard))
         else:
             with open(draft / "array.npy", "wb") as file:
-                np.lib.format.write_array_header_1_0(
-                    file, {"descr": "<f4", "fortran_order": False, "shape": (len(self.paths), *self.spec.shape)}
-                )
-                file.truncate(file.tell() + len(self.paths) * self.row_bytes)
+                file.write(self.header)
+                file.truncate(self._offset(len(self.paths)))
         os.rename(draft, self.partial)
 
     def _is_current(self, where: Path, shard: int) -> bool:
@@ -153,18 +158,20 @@ class _Work:
         rows = self.shards[shard]
         try:
             index = json.loads(_index(where, shard).read_text())
+            if len(index["clips"]) != len(rows):
+                return False
             # Should the machine itself go down, an index may reach the disk without its rows.
             if where == self.partial and index["crc32"] != self._checksum(where, rows):
                 return False
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return False
         touched = False
         for clip, row in zip(index["clips"], rows, strict=True):
-            signature = _signature(self.paths[row])
-            if clip["signature"] != signature:
-                if clip["sha256"] != _sha256(self.paths[row]):
+            now = signature(self.paths[row])
+            if clip["signature"] != now:
+                if clip["sha256"] != sha256(self.paths[row]):
                     return False
-                clip["signature"], touched = _settled(signature), True
+                clip["signature"], touched = settled(now), True
         if touched:  # same content, new time stamp: remember it, so that it is not read again next time
             files.write_json(_index(where, shard), index)
         return True
@@ -172,11 +179,8 @@ class _Work:
     def _compute(self, pending: list[int], n_jobs: int, progress: bool) -> None:
         workers = n_jobs if n_jobs > 0 else os.cpu_count() or 1
         total = sum(len(self.shards[shard]) for shard in pending)
-        terminal = sys.stderr.isatty()
-        bar = tqdm(
-            total=total, desc=f"features {self.spec.kind}", unit=" clips", leave=False, delay=2,
-            mininterval=0.2 if terminal else 5, ascii=not terminal, disable=not progress,
-        )  # fmt: skip
+        options = {"total": total, "desc": f"features {self.spec.kind}", "unit": " clips", "leave": False, "delay": 2}
+        bar = progress_bar(**options) if progress else tqdm(disable=True)
         # Numerical libraries must not start threads of their own within ours.
         with bar, threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
             jobs = [pool.submit(self._compute_shard, shard, bar) for shard in pending]
@@ -192,11 +196,11 @@ class _Work:
         clips, crc32 = [], 0
         # Plain writes, not a memory map: pages of a map would count as ours and let the process grow with the data.
         with open(self.partial / "array.npy", "rb+") as file:
-            file.seek(self._offset(self.partial, rows.start))
+            file.seek(self._offset(rows.start))
             for row in rows:
                 path = self.paths[row]
                 # In this order: should the file change meanwhile, the signature is the old one, and it shows.
-                clip = {"signature": _settled(_signature(path)), "sha256": _sha256(path)}
+                clip = {"signature": settled(signature(path)), "sha256": sha256(path)}
                 values = self._features(path)
                 file.write(values)
                 crc32 = zlib.crc32(values, crc32)
@@ -208,13 +212,17 @@ class _Work:
         y, sr = audio.read(path, sr=self.spec.sr, seconds=self.spec.seconds)
         return extract(y, sr, self.spec).tobytes()
 
-    def _offset(self, where: Path, row: int) -> int:
-        return (where / "array.npy").stat().st_size - (len(self.paths) - row) * self.row_bytes
+    def _offset(self, row: int) -> int:
+        return len(self.header) + row * self.row_bytes
+
+    def _is_whole(self, where: Path) -> bool:
+        array = where / "array.npy"
+        return array.exists() and array.stat().st_size == self._offset(len(self.paths))
 
     def _checksum(self, where: Path, rows: range) -> int:
         crc32 = 0
         with open(where / "array.npy", "rb") as file:
-            file.seek(self._offset(where, rows.start))
+            file.seek(self._offset(rows.start))
             for _ in rows:
                 crc32 = zlib.crc32(file.read(self.row_bytes), crc32)
         return crc32
@@ -222,33 +230,3 @@ class _Work:
 
 def _index(where: Path, shard: int) -> Path:
     return where / f"{shard:05d}.json"
-
-
-def _signature(path: Path) -> list[int]:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise AudioError(f"{path} does not exist. {audio.ADVICE}") from None
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
-def _settled(signature: list[int]) -> list[int] | None:
-    # A file written a moment ago may change again within one tick of the clock of its file system (2 s at worst) and
-    # keep its time stamps. No signature: its content is compared next time.
-    return signature if abs(time.time_ns() - max(signature[1:])) > 2_000_000_000 else None
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@functools.cache
-def _code_version() -> bytes:
-    """What the values depend on besides spec and recording. A number kept by hand would be forgotten one day."""
-    digest = hashlib.sha256()
-    for module in ("audio.py", "features.py"):
-        digest.update(Path(__file__).with_name(module).read_bytes().replace(b"\r\n", b"\n"))
-    for library in ("librosa", "scipy", "soundfile", "soxr"):
-        digest.update(f"{library} {version(library)}\n".encode())
-    return digest.digest()

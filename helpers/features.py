@@ -13,11 +13,18 @@ import scipy.sparse
 
 from helpers import audio
 from helpers.errors import AudioError, CourseError
+from helpers.gammatone import gammatone_bands
 
 KINDS = ("logmel", "mfcc", "mean_mfcc", "stft", "gammatone")
+STATISTICS = {
+    "mean": lambda mfcc: mfcc.mean(axis=1),
+    "std": lambda mfcc: mfcc.std(axis=1),
+    "min": lambda mfcc: mfcc.min(axis=1),
+    "max": lambda mfcc: mfcc.max(axis=1),
+    "delta_std": lambda mfcc: np.diff(mfcc, axis=1).std(axis=1),
+}
 TOP_DB = 80.0
 _FLOOR = 1e-10
-_GAMMATONE_LOWEST = 50.0
 # Frames transformed at once: 16 × 2048 doubles and their spectra stay in a core's own cache, which halved the time.
 _BLOCK = 16
 
@@ -41,8 +48,9 @@ class FeatureSpec:
         Number of mel bands, or of gammatone bands.
     n_mfcc : int
         Number of cepstral coefficients kept.
-    with_std : bool
-        "mean_mfcc" only: append the standard deviations over time (2 · n_mfcc values).
+    statistics : tuple of str
+        "mean_mfcc" only: what is kept of each coefficient's course over time, in this order: "mean", "std", "min",
+        "max", and "delta_std" (standard deviation of the step from frame to frame). n_mfcc values each.
 
     Raises
     ------
@@ -61,7 +69,7 @@ class FeatureSpec:
     hop_length: int = 512
     n_mels: int = 128
     n_mfcc: int = 32
-    with_std: bool = False
+    statistics: tuple[str, ...] = ("mean",)
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -78,8 +86,11 @@ class FeatureSpec:
             raise CourseError(f"n_fft must be even, not {self.n_fft}; powers of two are fastest.")
         if self.kind in ("mfcc", "mean_mfcc") and self.n_mfcc > self.n_mels:
             raise CourseError(f"{self.n_mels} mel bands cannot give {self.n_mfcc} MFCCs: lower n_mfcc or raise n_mels.")
-        if self.with_std and self.kind != "mean_mfcc":
-            raise CourseError(f"with_std belongs to the kind 'mean_mfcc'; {self.kind!r} keeps every frame.")
+        object.__setattr__(self, "statistics", tuple(self.statistics))
+        if not self.statistics or set(self.statistics) - set(STATISTICS):
+            raise CourseError(f"statistics must be some of {', '.join(STATISTICS)}, not {self.statistics!r}.")
+        if self.statistics != ("mean",) and self.kind != "mean_mfcc":
+            raise CourseError(f"statistics belong to the kind 'mean_mfcc'; {self.kind!r} keeps every frame.")
 
     @property
     def n_samples(self) -> int:
@@ -95,7 +106,7 @@ class FeatureSpec:
     def shape(self) -> tuple[int, ...]:
         """Shape of the features of one clip."""
         if self.kind == "mean_mfcc":
-            return (self.n_mfcc * (2 if self.with_std else 1),)
+            return (self.n_mfcc * len(self.statistics),)
         rows = {"logmel": self.n_mels, "mfcc": self.n_mfcc, "stft": 1 + self.n_fft // 2, "gammatone": self.n_mels}
         return rows[self.kind], self.n_frames
 
@@ -110,7 +121,6 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
     sr : int
         Their sampling rate, Hz; resampled if it is not the spec's.
     spec : FeatureSpec
-        What to compute.
 
     Returns
     -------
@@ -125,8 +135,7 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
 
     Notes
     -----
-    Equal to librosa's own functions with their defaults, in less time. Used by notebook 02, by others through
-    `helpers.cache`.
+    Equal to librosa's functions with their defaults. Used by notebook 02, by others through `helpers.cache`.
     """
     if y.ndim != 1 or not len(y):
         raise AudioError(f"extract wants mono samples of shape (n,), n > 0, not {y.shape}.")
@@ -144,8 +153,7 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
     mfcc = scipy.fft.dct(mel, axis=0, type=2, norm="ortho")[: spec.n_mfcc]
     if spec.kind == "mfcc":
         return mfcc
-    mean = mfcc.mean(axis=1)
-    return np.concatenate([mean, mfcc.std(axis=1)]) if spec.with_std else mean
+    return np.concatenate([STATISTICS[name](mfcc) for name in spec.statistics])
 
 
 def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
@@ -156,7 +164,6 @@ def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     features : np.ndarray [shape=(..., *spec.shape)]
         One image or a batch of them.
     spec : FeatureSpec
-        What they are.
 
     Returns
     -------
@@ -165,7 +172,7 @@ def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     Raises
     ------
     CourseError
-        The kind is "mean_mfcc": a row of values, not an image; standardise it with the training rows' statistics.
+        The kind is "mean_mfcc": values, not an image.
 
     Notes
     -----
@@ -211,47 +218,6 @@ def decibels(power: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def gammatone_bands(sr: int, n_fft: int, n_bands: int) -> np.ndarray:
-    """Weights that turn a power spectrogram into the energy behind each filter of a gammatone bank.
-
-    Parameters
-    ----------
-    sr, n_fft : int
-        Sampling rate (Hz) and window of the spectrogram.
-    n_bands : int
-        Number of filters, spaced evenly on the ear's ERB scale between 50 Hz and sr/2.
-
-    Returns
-    -------
-    np.ndarray [shape=(n_bands, 1 + n_fft/2)], float32
-        ``weights @ power_spectrogram`` is the mean power of the filtered signal in each frame; a full-scale sine in
-        the middle of a band gives 0.5 (-3 dB).
-
-    Notes
-    -----
-    An approximation: the signal is windowed before it is filtered instead of after, so each band sees the squared
-    magnitude response of its filter (`scipy.signal.gammatone`, fourth order) and its ringing, up to some 30 ms in the
-    lowest bands, is not carried into the next frames. Filtering the samples with 128 filters takes a hundred times as
-    long. The way is that of D. Ellis, "Gammatone-like spectrograms" (2009). Used by notebooks 02 and 04.
-    """
-    centres = _erb_to_hz(np.linspace(_hz_to_erb(_GAMMATONE_LOWEST), _hz_to_erb(sr / 2), n_bands + 2)[1:-1])
-    filters = [scipy.signal.gammatone(centre, "fir", numtaps=n_fft, fs=sr)[0] for centre in centres]
-    response = np.abs(scipy.fft.rfft(np.stack(filters), axis=1)) ** 2
-    window = scipy.signal.get_window("hann", n_fft)
-    # Parseval: twice for the negative frequencies, over n_fft for the transform, over the energy of the window.
-    return (response * (2.0 / (n_fft * np.sum(window**2)))).astype(np.float32)
-
-
-@functools.lru_cache(maxsize=8)
 def _mel_bands(sr: int, n_fft: int, n_mels: int) -> scipy.sparse.csr_array:
-    # 98 of 100 weights are zero. As a sparse matrix it is three times faster than the dense product and, not being
-    # done by a BLAS, gives the same bits whatever the number of threads.
+    # 98 of 100 weights are zero: three times faster than the dense product, and no BLAS with threads of its own.
     return scipy.sparse.csr_array(librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=n_mels))
-
-
-def _hz_to_erb(hz):
-    return 21.4 * np.log10(1.0 + 0.00437 * hz)  # Glasberg and Moore, 1990
-
-
-def _erb_to_hz(erb):
-    return (10.0 ** (erb / 21.4) - 1.0) / 0.00437
