@@ -36,7 +36,7 @@ def _audit(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from helpers import notebooks
 
-    paths = notebooks.select(options.notebooks)
+    paths = notebooks.select(options.notebooks, template=options.refresh)
     if options.refresh:
         notebooks.refresh(paths)
         return
@@ -47,9 +47,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from helpers import runs
+    from helpers import leaderboard
 
-    print(runs.write_leaderboard(options.root))
+    print(leaderboard.write(options.root))
 
 
 def _benchmark(options: argparse.Namespace) -> None:

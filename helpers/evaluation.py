@@ -126,8 +126,8 @@ def score(
     number = {name: position for position, name in enumerate(classes)}
     true = predictions["label"].map(number).to_numpy()
     guess = predictions["predicted"].map(number).to_numpy()
-    cell, present = true * len(classes) + guess, np.unique(true)
-    values = _metrics(_count(cell, len(classes)), present)
+    cell = true * len(classes) + guess
+    values = _metrics(_count(cell, len(classes)))
 
     _, member = np.unique(np.arange(len(true)) if group is None else np.asarray(group, dtype=str), return_inverse=True)
     n_groups = member.max() + 1
@@ -135,7 +135,7 @@ def score(
     draws = np.empty((n_boot, len(METRICS)))
     for draw in range(n_boot):
         times = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
-        draws[draw] = _metrics(_count(cell, len(classes), times[member].astype(float)), present)
+        draws[draw] = _metrics(_count(cell, len(classes), times[member].astype(float)))
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
     result = {
@@ -200,10 +200,11 @@ def _count(cell: np.ndarray, n_classes: int, weights: np.ndarray | None = None) 
     return np.bincount(cell, weights=weights, minlength=n_classes**2).reshape(n_classes, n_classes).astype(float)
 
 
-def _metrics(matrix: np.ndarray, present: np.ndarray) -> tuple[float, float, float, float]:
+def _metrics(matrix: np.ndarray) -> tuple[float, float, float, float]:
+    # A class without a labelled clip (in a bootstrap draw, say) takes no part: it has no recall to average.
     hits, labelled, guessed = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(guessed > 0, hits / guessed, 0.0)[present]
-        recall = np.where(labelled > 0, hits / labelled, 0.0)[present]
-        f1 = np.where(labelled + guessed > 0, 2 * hits / (labelled + guessed), 0.0)[present]
+    present = labelled > 0
+    precision = (hits / np.maximum(guessed, 1))[present]
+    recall = (hits / np.maximum(labelled, 1))[present]
+    f1 = (2 * hits / np.maximum(labelled + guessed, 1))[present]
     return hits.sum() / matrix.sum(), f1.mean(), precision.mean(), recall.mean()

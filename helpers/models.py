@@ -87,3 +87,44 @@ def dense_net(n_features: int, n_classes: int, units: list[int], dropout: float 
         x = layers.Dense(width, activation="relu")(x)
         x = layers.Dropout(dropout)(x)
     return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="dense_net")
+
+
+def compact_cnn(
+    input_shape: tuple[int, int, int], n_classes: int, filters: list[int], dropout: float = 0.3
+) -> keras.Model:
+    """CNN with batch normalisation after every convolution and global pooling instead of flattening.
+
+    Global pooling makes the network indifferent to *when* a sound happens, and takes the hundreds of thousands of
+    weights of a flattened layer away. The mean says what goes on all the time, the maximum what happened once.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (bands, frames, 1)
+    n_classes : int
+    filters : list of int
+        Filters of each 3×3 convolution; all but the last are followed by 2×2 max pooling.
+    dropout : float
+        Rate before the output layer.
+
+    Returns
+    -------
+    keras.Model
+        Softmax output [shape=(n, n_classes)], not compiled.
+
+    Notes
+    -----
+    Batch normalisation: Ioffe and Szegedy 2015; mean and maximum pooled together as in PANNs (Kong et al. 2020). Used
+    by notebook 03.
+    """
+    inputs = keras.Input(input_shape)
+    x = inputs
+    for number, width in enumerate(filters, start=1):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)  # few steps per epoch: the default 0.99 would lag behind
+        x = layers.ReLU()(x)
+        if number < len(filters):
+            x = layers.MaxPooling2D(2)(x)
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+    x = layers.Dropout(dropout)(x)
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="compact_cnn")

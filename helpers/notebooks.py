@@ -30,18 +30,21 @@ def numbered() -> list[Path]:
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def select(names: list[str]) -> list[Path]:
+def select(names: list[str], template: bool = False) -> list[Path]:
     """Notebooks whose file name starts with one of `names` ("03"); all when the list is empty.
+
+    With `template`, the template counts as one of them.
 
     Raises
     ------
     CourseError
         A name matches no notebook.
     """
+    known = [*numbered(), NOTEBOOKS / "template.ipynb"] if template else numbered()
     for name in names:
-        if not any(path.name.startswith(name) for path in numbered()):
-            raise CourseError(f"No notebook starts with {name!r}; there are {[path.stem for path in numbered()]}.")
-    return [path for path in numbered() if not names or any(path.name.startswith(name) for name in names)]
+        if not any(path.name.startswith(name) for path in known):
+            raise CourseError(f"No notebook starts with {name!r}; there are {', '.join(path.stem for path in known)}.")
+    return [path for path in known if not names or any(path.name.startswith(name) for name in names)]
 
 
 def source_digest(notebook: nbformat.NotebookNode) -> str:
@@ -157,8 +160,20 @@ def _execute(path: Path, target: Path, parameters: dict, key: str) -> None:
                 failed.write_text(text, encoding="utf-8")
             raise NotebookFailed(f"{path.name} stopped: {_reason(text, code)}\nSee {failed if text else log}.")
         notebook = nbformat.read(temporary, as_version=4)
+        _drop_greetings(notebook)
         notebook.metadata.setdefault("course", {})["made_from"] = key
         nbformat.write(notebook, temporary)
+
+
+def _drop_greetings(notebook: nbformat.NotebookNode) -> None:
+    """Take out what TensorFlow prints when it is imported; no setting keeps it from doing so."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if not (output.get("name") == "stderr" and "absl::InitializeLog()" in output.text)
+            ]
 
 
 def _watched(command: list[str], environment: dict, log: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 import os
 import shutil
@@ -143,6 +144,8 @@ def cross_validate(
     -----
     Used by notebooks 03 and 05.
     """
+    # One prediction function per model is what we want; TensorFlow takes it for a mistake and would say so each time.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     run_dir = Path(run_dir)
     classes = sorted(manifest["label"].dropna().unique())
     key = runs.digest(
@@ -152,6 +155,7 @@ def cross_validate(
     for position, round_ in enumerate(progress(rounds, desc=str(params.get("model", "model")), unit="round")):
         if (parts / f"{round_.name}.parquet").exists():
             continue
+        keras.utils.clear_session()  # frees the networks of earlier rounds
         started = time.perf_counter()
         probabilities, model, details = fit(round_)
         details = {"round": round_.name, "seconds": round(time.perf_counter() - started, 2), **details}

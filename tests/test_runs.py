@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import evaluation, runs, splits, training
+from helpers import evaluation, leaderboard, runs, splits, training
 from helpers.errors import DataMissing
 
 
@@ -70,11 +70,11 @@ def test_the_leaderboard_lists_each_model_once_and_best_first(tmp_path, manifest
         params = {"notebook": "03", "model": name, "dataset": "esc50", "data_dir": None}
         runs.record(tmp_path / "03" / name, params, evaluation.score(predictions), predictions)
     runs.record(tmp_path / "03", {"model": "good", "dataset": "esc50"}, evaluation.score(good), good)  # its choice
-    board = runs.leaderboard(tmp_path)
+    board = leaderboard.table(tmp_path)
     assert board["model"].tolist() == ["good", "bad"]
     assert board["accuracy"].tolist() == [1.0, pytest.approx(1 / 3, abs=0.05)]
     assert set(board["data"]) == {"sample"}
-    text = runs.write_leaderboard(tmp_path)
+    text = leaderboard.write(tmp_path)
     assert "good" in text and "good" in (tmp_path / "leaderboard.html").read_text()
 
 
