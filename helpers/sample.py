@@ -136,7 +136,7 @@ def render(clip: Clip, dataset: str, seed: int = 0) -> np.ndarray:
         y = scene(list(clip.layers), n, clip.sr, place, take)
     else:
         dry = source(clip.kind, n, clip.sr, generator(seed, dataset, "source", clip.source), take)
-        y = recording(dry, clip.sr, place, take, clip.snr, clip.reverb, clip.level)
+        y = recording(dry, clip.sr, place, take, clip.snr, clip.reverb, clip.colour, clip.level)
     if clip.fault == "clipped":
         y = y / np.abs(y).max() * 6
     if clip.fault == "stereo":

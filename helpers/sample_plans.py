@@ -32,6 +32,7 @@ class Clip:
     key: str = ""
     snr: tuple[float, float] = (5.0, 30.0)
     reverb: float = 1.0
+    colour: float = 1.0
     level: float = 20.0
     pad_to: float | None = None
     fault: str | None = None
@@ -55,8 +56,9 @@ def table_text(rows: list[list], header: list[str] | None = None) -> str:
 
 
 def conditions(recipe: dict) -> dict:
-    """Pick what the recipe says of recording: rate, background, room and level."""
-    return {"snr": tuple(recipe["snr"]), "reverb": recipe["reverb"], "level": recipe["level"], "sr": recipe["sr"]}
+    """Pick what the recipe says of recording: background, room, microphone, level and rate."""
+    picked = {name: recipe[name] for name in ("reverb", "colour", "level", "sr") if name in recipe}
+    return {"snr": tuple(recipe["snr"]), **picked}
 
 
 def seconds_of(recipe: dict, rng: np.random.Generator) -> float:
@@ -197,14 +199,14 @@ def plan_speech_commands(recipe: dict, seed: int) -> Plan:
 def plan_folder(recipe: dict, seed: int) -> Plan:
     """A learner's own folder: one sub-folder per class and a table, mixed formats, two useless files."""
     rng, plan, rows = generator(seed, "folder", "plan"), Plan(), []
-    common = {"snr": tuple(recipe["snr"]), "reverb": recipe["reverb"], "level": recipe["level"]}
+    common = conditions(recipe)
     for label, kind in recipe["classes"].items():
         for i in range(recipe["clips_per_class"]):
             recorder = recipe["recorders"][i % len(recipe["recorders"])]
             suffix, sr = str(rng.choice(recipe["formats"])), int(rng.choice(recipe["rates"]))
             path = f"{label}/{recorder}_{label}_{i:02d}.{suffix}"
             seconds = round(float(rng.uniform(*recipe["seconds"])), 2)
-            plan.clips.append(Clip(path, kind, seconds, sr, source=f"{recorder}-{label}", device=recorder, **common))
+            plan.clips.append(Clip(path, kind, seconds, sr=sr, source=f"{recorder}-{label}", device=recorder, **common))
             rows.append([path, label, recorder])
     for fault, (label, kind) in zip(recipe["faults"], recipe["classes"].items(), strict=False):
         path = f"{label}/{recipe['recorders'][0]}_{label}_{fault}.wav"

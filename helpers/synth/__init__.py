@@ -56,7 +56,14 @@ def source(kind: str, n: int, sr: float, who: Rng, rng: Rng) -> np.ndarray:
 
 
 def recording(
-    dry: np.ndarray, sr: float, place: Rng, rng: Rng, snr: tuple[float, float], reverb: float, level: float
+    dry: np.ndarray,
+    sr: float,
+    place: Rng,
+    rng: Rng,
+    snr: tuple[float, float],
+    reverb: float,
+    colour: float,
+    level: float,
 ) -> np.ndarray:
     """Record a dry sound: room, background, microphone and level.
 
@@ -68,6 +75,7 @@ def recording(
     rng : numpy Generator of this take (background, distance, level)
     snr : pair of float, dB; the background's distance below the sound is drawn between them
     reverb : float, energy of the reverberation relative to the direct sound, at most
+    colour : float, how far microphones differ
     level : float, dB; spread of the recording level below full scale
 
     Returns
@@ -75,8 +83,12 @@ def recording(
     np.ndarray [shape=(n,)], float64, within -1..1
     """
     n = len(dry)
-    microphone, seconds, wet = parts.device(place), parts.log_uniform(place, 0.15, 1.3), reverb * place.random() ** 2
-    slope, floor, habit = place.uniform(-6, 1), place.uniform(-62, -34), place.random()
+    microphone, seconds, wet = (
+        parts.device(place, colour),
+        parts.log_uniform(place, 0.15, 1.3),
+        reverb * place.random() ** 2,
+    )
+    slope, floor, habit = place.uniform(-6, 1), place.uniform(-65, -40), place.random()
     y = parts.room(dry, sr, place, seconds, wet * rng.uniform(0.3, 1.5))
     behind = rng.choice(list(BACKGROUNDS), p=list(BACKGROUNDS.values()))
     distance = 10 ** (-rng.uniform(*snr) / 20)

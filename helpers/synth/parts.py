@@ -224,11 +224,21 @@ def room(y: np.ndarray, sr: float, who: Rng, seconds: float, wet: float) -> np.n
     return y + convolved(y, tail)
 
 
-def device(who: Rng) -> Gain:
-    """Frequency response of one recorder and microphone: low cut, high cut, tilt and three resonances."""
-    low, high = log_uniform(who, 20, 220), log_uniform(who, 3500, 14000)
-    slope = who.normal(0, 1.5)
-    bumps = [(log_uniform(who, 150, 7000), who.normal(0, 4.0), who.uniform(0.2, 0.7)) for _ in range(3)]
+def device(who: Rng, colour: float = 1.0) -> Gain:
+    """Frequency response of one recorder and microphone: low cut, high cut, tilt and three resonances.
+
+    Parameters
+    ----------
+    who : numpy Generator of the device
+    colour : float, how far devices differ; 0 gives all the same flat one between their cuts
+
+    Returns
+    -------
+    function from frequencies in Hz to linear gains
+    """
+    low, high = log_uniform(who, 20, 150), log_uniform(who, 5000, 14000)
+    slope = colour * who.normal(0, 1.5)
+    bumps = [(log_uniform(who, 150, 7000), colour * who.normal(0, 4.0), who.uniform(0.2, 0.7)) for _ in range(3)]
 
     def gain(f: np.ndarray) -> np.ndarray:
         g = passband(f, low, high) * tilt(f, slope)

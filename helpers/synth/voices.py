@@ -101,7 +101,7 @@ def laughter(n: int, sr: float, who: Rng, rng: Rng) -> np.ndarray:
     """Ha-ha-ha: breathy vowels in a falling row, with gasps between the rows."""
     f0, scale, rate = log_uniform(who, 140, 420), who.uniform(0.95, 1.3), who.uniform(3.8, 6.5)
     vowel = who.choice(["ah", "aa", "eh", "ih"])
-    tracks, t = Tracks(), rng.uniform(0, 0.1)
+    tracks, t = Tracks(), rng.uniform(-0.2, 0)
     while t < n / sr:
         top, count = f0 * rng.uniform(0.9, 1.5), rng.integers(3, 9)
         for i in range(count):
@@ -137,6 +137,7 @@ def sneeze(n: int, sr: float, who: Rng, rng: Rng) -> np.ndarray:
     """Ah... tshoo: a rising breath, a hiss like an explosion, a voiced tail."""
     f0, scale, lead, voice = log_uniform(who, 130, 400), who.uniform(0.9, 1.3), who.uniform(0.2, 0.7), who.uniform(0, 1)
     tracks, t = Tracks(), rng.uniform(0, 0.25)
+    tracks.point(0, f0, _vowel("ah", scale), 0)
     while t < n / sr:
         tracks.point(t, f0, _vowel("ah", scale), 0)
         tracks.point(t + lead, 1.3 * f0, _vowel("eh", scale), 0.4 * voice, 0.5, 2500)
@@ -154,7 +155,7 @@ def sneeze(n: int, sr: float, who: Rng, rng: Rng) -> np.ndarray:
 def crying_baby(n: int, sr: float, who: Rng, rng: Rng) -> np.ndarray:
     """Long wailing arcs of a high voice, with gasps between."""
     f0, scale, harsh = log_uniform(who, 320, 560), who.uniform(1.35, 1.7), who.uniform(0.1, 0.7)
-    tracks, t = Tracks(), rng.uniform(-0.4, 0.1)
+    tracks, t = Tracks(), rng.uniform(-0.4, 0)
     while t < n / sr:
         length, top = rng.uniform(0.5, 1.3), rng.uniform(1.1, 1.45)
         tracks.point(t, f0, _vowel("ah", scale), 0)

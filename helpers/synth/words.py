@@ -47,8 +47,8 @@ def say(word: str, n: int, sr: float, who: Rng, rng: Rng) -> np.ndarray:
     np.ndarray [shape=(n,)]
     """
     f0 = log_uniform(who, 85, 290)
-    scale = 0.93 + 0.22 * np.log2(f0 / 85) / 1.7 + who.normal(0, 0.05)
-    accent = dict(zip(VOWELS, 1 + 0.07 * who.standard_normal((len(VOWELS), 3)), strict=True))
+    scale = 0.93 + 0.22 * np.log2(f0 / 85) / 1.7 + who.normal(0, 0.04)
+    accent = dict(zip(VOWELS, 1 + 0.055 * who.standard_normal((len(VOWELS), 3)), strict=True))
     pace, tilt_db, breathy = who.uniform(0.75, 1.4), who.uniform(-12, -6), who.uniform(0.0, 0.35)
     falling, hissy = who.uniform(0.0, 0.3), who.uniform(0.5, 1.6)
 
