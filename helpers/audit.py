@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-from tqdm.auto import tqdm
 
 from helpers.files import CACHE, write_parquet
 from helpers.probe import NOTHING, probe
+from helpers.progress import progress as progress_bar
 
 COLUMNS = ["clip_id", "path", "reason", "detail", "advice"]
 
@@ -181,7 +181,7 @@ def _examine(paths: list[str], check_samples: bool, n_jobs: int, progress: bool)
         facts = probe(path, check_samples)
         return {"path": path, "signature": signature, "samples_checked": check_samples, **facts}
 
-    with ThreadPoolExecutor(max(1, n_jobs)) as pool, tqdm(total=len(paths), desc="audit", disable=not progress) as bar:
+    with ThreadPoolExecutor(max(1, n_jobs)) as pool, progress_bar(total=len(paths), desc="audit", disable=not progress) as bar:
         for start in range(0, len(paths), _CHUNK):
             for entry in pool.map(one, paths[start : start + _CHUNK]):
                 bar.update()

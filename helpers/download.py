@@ -23,11 +23,11 @@ from typing import BinaryIO
 
 import pooch
 import requests
-from tqdm.auto import tqdm
 
 from helpers.datasets.base import RemoteFile, gigabytes
 from helpers.errors import DownloadError
 from helpers.files import write_json
+from helpers.progress import progress as progress_bar
 from helpers.splitzip import open_split
 
 # pooch reads 1 KiB at a time unless told otherwise, which is three times slower.
@@ -150,7 +150,7 @@ def _unpack(parts: list[Path], strip: int, target: Path, folder: Path, progress:
     folder.mkdir(parents=True)
     sizes: dict[str, int] = {}
     try:
-        with _members(parts) as members, tqdm(desc="unpack", unit=" files", disable=not progress) as bar:
+        with _members(parts) as members, progress_bar(desc="unpack", unit=" files", disable=not progress) as bar:
             for name, size, open_member in members:
                 inner = _inside(name, strip)
                 if inner is None:

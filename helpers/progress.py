@@ -17,4 +17,5 @@ def progress(iterable=None, **options) -> tqdm:
     """Return a tqdm bar (same arguments), silent in batch runs. Used by everything that takes long."""
     # Where nobody watches (a log, a pipe), a line now and then is enough.
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(iterable, disable=in_batch(), mininterval=0.2 if watched else 30, **options)
+    silent = options.pop("disable", False) or in_batch()
+    return tqdm(iterable, disable=silent, mininterval=0.2 if watched else 30, **options)
