@@ -181,7 +181,8 @@ def _examine(paths: list[str], check_samples: bool, n_jobs: int, progress: bool)
         facts = probe(path, check_samples)
         return {"path": path, "signature": signature, "samples_checked": check_samples, **facts}
 
-    with ThreadPoolExecutor(max(1, n_jobs)) as pool, progress_bar(total=len(paths), desc="audit", disable=not progress) as bar:
+    bar = progress_bar(total=len(paths), desc="audit", disable=not progress)
+    with ThreadPoolExecutor(max(1, n_jobs)) as pool, bar:
         for start in range(0, len(paths), _CHUNK):
             for entry in pool.map(one, paths[start : start + _CHUNK]):
                 bar.update()
