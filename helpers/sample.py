@@ -6,15 +6,13 @@ to 16 bit, so neither the order of rendering nor the number of processes shows i
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,6 +22,8 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from helpers.files import DATA, SAMPLE, write_json
+from helpers.locking import locked
+from helpers.progress import in_batch
 from helpers.sample_fsd50k import plan_fsd50k
 from helpers.sample_plans import (
     Clip,
@@ -86,7 +86,7 @@ def make(
     dest = Path(dest)
     dest.mkdir(parents=True, exist_ok=True)
     recipes = tomllib.loads(Path(recipe).read_text(encoding="utf-8"))
-    with _alone(dest):
+    with locked(dest / ".lock", "making the sample"):
         stamp = _read_stamp(dest)
         todo = {name: _digest(entry, seed) for name, entry in recipes.items()}
         done = [name for name in todo if _is_current(dest / recipes[name]["folder"], stamp.get(name), todo[name])]
@@ -100,7 +100,7 @@ def make(
         plans = {name: PLANS[name](recipes[name], seed) for name in todo}
         total = sum(len(plan.clips) for plan in plans.values())
         with (
-            tqdm(total=total, desc="sample", unit="clip", disable=not progress, file=sys.stdout) as bar,
+            tqdm(total=total, desc="sample", unit="clip", disable=in_batch() or not progress) as bar,
             Parallel(n_jobs=n_jobs, return_as="generator_unordered") as parallel,
         ):
             for name, plan in plans.items():
@@ -213,16 +213,3 @@ def _write_stamp(dest: Path, datasets: dict[str, dict], seed: int) -> None:
     except PackageNotFoundError:
         package = "not installed"
     write_json(dest / STAMP, {"seed": seed, "package": package, "datasets": datasets})
-
-
-@contextlib.contextmanager
-def _alone(dest: Path) -> Iterator[None]:
-    """Let one process at a time build in `dest`; the lock goes with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two calls at once would each build for themselves
-        yield
-        return
-    with (dest / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
