@@ -11,6 +11,7 @@ import soxr
 
 from helpers.errors import AudioError
 from helpers.probe import probe
+from helpers.progress import in_batch
 
 ADVICE = "Fetch it again or leave it out; helpers.audit.audit finds all such files of a manifest."
 # A cut recording is read this much longer than asked for, so that the resampler's filter sees what comes after.
@@ -105,7 +106,7 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
     Returns
     -------
     IPython.display.Audio or None
-        The widget. With the environment variable COURSE_NO_AUDIO=1 one line of text is printed instead, which keeps
+        The widget. In batch runs (COURSE_BATCH=1) one line of text is printed instead, which keeps
         megabytes of sound out of saved notebooks.
 
     Raises
@@ -124,7 +125,7 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
     else:
         y, sr = read(path_or_y, sr=sr)
         name = Path(path_or_y).name
-    if os.environ.get("COURSE_NO_AUDIO") == "1":
+    if in_batch():
         print(f"[audio: {name}, {len(y) / sr:.1f} s at {sr} Hz]")
         return None
     from IPython.display import Audio

@@ -153,10 +153,10 @@ def test_fix_length():
 
 def test_play(tmp_path, monkeypatch, capsys):
     sf.write(tmp_path / "a.wav", noise(), 44100)
-    monkeypatch.setenv("COURSE_NO_AUDIO", "1")
+    monkeypatch.setenv("COURSE_BATCH", "1")
     assert audio.play(tmp_path / "a.wav") is None
     assert capsys.readouterr().out == "[audio: a.wav, 1.0 s at 44100 Hz]\n"
-    monkeypatch.delenv("COURSE_NO_AUDIO")
+    monkeypatch.delenv("COURSE_BATCH")
     widget = audio.play(noise(0.1).astype(np.float32), 44100)
     assert widget.data[:4] == b"RIFF"
     with pytest.raises(AudioError, match="sampling rate"):
