@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> None:
     parameters = {name: _value(text) for name, text in options.parameters}
     out = (ROOT / options.out).resolve()
     notebooks.run(paths, out, parameters, options.force)
-    print(f"Executed notebooks, runs and figures are in {out}.")
+    print(f"Executed notebooks: {out}/*.ipynb, runs with their figures: in the folders beside them.")
 
 
 def _leaderboard(options: argparse.Namespace) -> None:

@@ -66,6 +66,16 @@ def write_parquet(path: str | os.PathLike, frame: pd.DataFrame) -> None:
         frame.to_parquet(temporary, index=False)
 
 
+def resolve(path: str | os.PathLike) -> Path:
+    """Find a path a user gave: as seen from here, or else from the repository root.
+
+    A notebook runs in notebooks/ under JupyterLab and in the repository root under papermill; the same relative path
+    shall work in both.
+    """
+    path = Path(path).expanduser()
+    return path if path.is_absolute() or path.exists() else ROOT / path
+
+
 def short(path: str | os.PathLike) -> str:
     """Give a path as seen from the repository root, or whole if it lies elsewhere; for messages and tables."""
     path = Path(path)

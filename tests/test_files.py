@@ -13,3 +13,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         raise RuntimeError("the power went")
     assert json.loads(path.read_text()) == {"value": 1}
     assert [item.name for item in path.parent.iterdir()] == ["table.json"]
+
+
+def test_relative_paths_work_from_the_notebooks_and_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ROOT", tmp_path / "repository")
+    (tmp_path / "here" / "near").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert files.resolve("near").resolve() == tmp_path / "here" / "near"
+    assert files.resolve("far") == tmp_path / "repository" / "far"
+    assert files.resolve("/abs") == files.Path("/abs")

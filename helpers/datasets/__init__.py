@@ -73,7 +73,8 @@ def load(
     # An empty string is what a batch run passes when it means "no folder".
     if data_dir is None or str(data_dir) == "":
         data_dir = _sample(dataset)
-    manifest = validate(module.load(Path(data_dir), **options))
+    data_dir = files.resolve(data_dir)
+    manifest = validate(module.load(data_dir, **options))
     manifest.attrs.update(dataset=dataset, data_dir=str(data_dir))
     manifest.attrs.setdefault("ignored", {})
     return manifest if limit is None else draw(manifest, int(limit), seed)

@@ -1,0 +1,116 @@
+"""The notebooks, run by papermill with parameters; their recorded metrics are compared with known ones.
+
+`tests/expected_metrics.json` holds the metrics of the sample runs. Trained numbers move a little between machines, so
+they are compared with a tolerance; a change beyond it is either a mistake or a reason to look, and to renew the file:
+`.venv/bin/python tests/test_series.py`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers import notebooks, runs
+from helpers.files import ROOT, write_json
+
+EXPECTED = Path(__file__).with_name("expected_metrics.json")
+TOLERANCE = 0.12  # of a score between 0 and 1: some ten test clips of a sample
+# Name of the case: notebook, parameters. Small, but each through another dataset's loader.
+CASES = {
+    "01 esc50": ("01", {"dataset": "esc50"}),
+    "01 folder": ("01", {"dataset": "folder"}),
+    "02 tut2017": ("02", {"dataset": "tut2017"}),
+    "03 speech_commands": ("03", {"dataset": "speech_commands", "limit": 150, "epochs": 2}),
+    "05 esc50": ("05", {"dataset": "esc50", "n_iter": 2, "epochs": 10}),
+    "05 fsdkaggle2018": ("05", {"dataset": "fsdkaggle2018", "n_iter": 2, "epochs": 10}),
+    "06 esc50": ("06", {"dataset": "esc50"}),
+}
+
+
+def execute(case: str, folder: Path) -> dict:
+    """Run a case and give its metrics."""
+    name, parameters = CASES[case]
+    (path,) = notebooks.select([name])
+    notebooks.run([path], folder, parameters)
+    return runs.load(folder / path.stem).metrics
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """One folder per dataset, so that notebook 06 finds the runs of 05 beside it."""
+    made = {}
+    return lambda dataset: made.setdefault(dataset, tmp_path_factory.mktemp(dataset))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_recorded_metrics(case, folders):
+    metrics = execute(case, folders(CASES[case][1]["dataset"]))
+    expected = json.loads(EXPECTED.read_text())[case]
+    assert set(expected) == set(metrics)
+    for name, value in expected.items():
+        tolerance = TOLERANCE if abs(value) <= 1 else 0
+        assert metrics[name]["value"] == pytest.approx(value, abs=tolerance), name
+        assert metrics[name]["low"] <= metrics[name]["high"] and metrics[name]["n"] > 0
+
+
+def test_a_recorded_run_has_the_promised_files(folders):
+    folder = folders("esc50") / "05_classical_models"
+    params = json.loads((folder / "params.json").read_text())
+    assert params["dataset"] == "esc50" and params["n_iter"] == 2
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    assert list(predictions.columns[:4]) == ["clip_id", "label", "predicted", "fold"]
+    shares = predictions.filter(like="p_")
+    assert [name.removeprefix("p_") for name in shares] == sorted(predictions["label"].unique())
+    assert shares.sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-4)
+    assert (shares.idxmax(axis=1).str.removeprefix("p_") == predictions["predicted"]).all()
+    model = runs.load(folder).model()
+    assert sorted(model.classes_) == sorted(predictions["label"].unique())
+
+
+def test_the_same_seed_gives_the_same_predictions(tmp_path):
+    tables = []
+    for name in ("one", "two"):
+        (path,) = notebooks.select(["05"])
+        parameters = {"dataset": "folder", "n_iter": 1, "epochs": 2}
+        notebooks.run([path], tmp_path / name, parameters)
+        tables.append(runs.load(tmp_path / name / path.stem).predictions)
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_papermill_by_hand_from_the_repository_root(tmp_path):
+    command = [sys.executable, "-m", "papermill", "notebooks/template.ipynb", str(tmp_path / "out.ipynb")]
+    command += ["-p", "dataset", "esc50", "-p", "limit", "60", "-p", "run_dir", str(tmp_path / "x")]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "COURSE_BATCH": "1"}, check=True, capture_output=True)
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == [
+        "metrics.json",
+        "params.json",
+        "predictions.parquet",
+    ]
+
+
+@pytest.mark.skipif(
+    "REAL_DATA" not in os.environ, reason="REAL_DATA names no folder with real recordings (ESC-50-master)"
+)
+@pytest.mark.parametrize("name", ["01", "02", "03", "05"])
+def test_the_notebooks_run_on_real_recordings(name, tmp_path):
+    (path,) = notebooks.select([name])
+    parameters = {"dataset": "esc50", "data_dir": str(Path(os.environ["REAL_DATA"]) / "ESC-50-master"), "limit": 100}
+    parameters |= {"epochs": 1} if name in ("03", "05") else {}
+    notebooks.run([path], tmp_path, parameters)
+    metrics = runs.load(tmp_path / path.stem).metrics
+    assert metrics
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        found = {case: execute(case, Path(place) / CASES[case][1]["dataset"]) for case in CASES}
+    rounded = {
+        case: {name: round(metric["value"], 4) for name, metric in metrics.items()} for case, metrics in found.items()
+    }
+    write_json(EXPECTED, rounded)
