@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ import nbformat
 
 from helpers.errors import CourseError
 from helpers.files import ROOT, replace_with
-from helpers.runs import RUNS, digest
+from helpers.runs import RUNS, digest, run_folder
 
 NOTEBOOKS = ROOT / "notebooks"
 # Kernels that start side by side sometimes miss each other's ports; the next try finds free ones.
@@ -128,7 +130,8 @@ def run(paths: list[Path], out: Path = RUNS, parameters: dict | None = None, for
 def refresh(paths: list[Path]) -> None:
     """Execute notebooks with their default parameters and keep the outputs in the notebooks themselves.
 
-    The metadata then carry the fingerprint of the source that made the outputs; a test compares them.
+    The metadata then carry the fingerprint of the source that made the outputs; a test compares them. Figures that the
+    README shows are renewed too.
     Used by `make notebooks`.
     """
     for path, target in zip(paths, run(paths, force=True), strict=True):
@@ -140,6 +143,20 @@ def refresh(paths: list[Path]) -> None:
         source.metadata.setdefault("course", {})["outputs_of"] = source_digest(source)
         with replace_with(path) as temporary:
             nbformat.write(source, temporary)
+        _keep_figures(path)
+
+
+def _keep_figures(path: Path) -> None:
+    """Copy those figures of a notebook's default run that the README shows, as figures/<notebook>_<name>.png."""
+    from papermill import inspect_notebook
+
+    dataset = ast.literal_eval(inspect_notebook(str(path))["dataset"]["default"])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for figure in (run_folder(None, path.stem, dataset, None) / "figures").glob("*.png"):
+        kept = ROOT / "figures" / f"{path.stem}_{figure.name}"
+        if f"figures/{kept.name}" in readme:
+            with replace_with(kept) as temporary:
+                shutil.copyfile(figure, temporary)
 
 
 def _execute(path: Path, target: Path, parameters: dict, key: str) -> None:

@@ -84,6 +84,16 @@ def test_outputs_are_small_clean_and_not_of_one_machine(notebook):
                 assert place not in text
 
 
+def test_the_readme_shows_figures_and_links_notebooks_that_are_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert any(link.startswith("figures/") for link in linked)
+    for link in linked:
+        assert (ROOT / link).exists(), link
+    for path in notebooks.numbered():
+        assert f"notebooks/{path.name}" in linked
+
+
 def test_a_mistyped_parameter_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(notebooks.CourseError, match="'epoch'.*epochs"):
         notebooks.run([PATHS[0]], tmp_path, {"epoch": 3})
