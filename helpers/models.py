@@ -128,3 +128,21 @@ def compact_cnn(
     x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
     x = layers.Dropout(dropout)(x)
     return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="compact_cnn")
+
+
+def architecture(model: keras.Model) -> list[str]:
+    """Describe the layers of a network, free of the running numbers in their names.
+
+    Returns
+    -------
+    list of str
+        Kind and settings of each layer; equal for two networks built alike.
+
+    Notes
+    -----
+    Recorded by notebook 03, so that a changed network is never taken for one trained before.
+    """
+    return [
+        f"{type(layer).__name__} { {key: value for key, value in layer.get_config().items() if key != 'name'} }"
+        for layer in model.layers
+    ]

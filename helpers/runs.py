@@ -84,6 +84,20 @@ def run_folder(
     return RUNS / (dataset if data_dir is not None else f"{dataset}-sample") / notebook
 
 
+def start(run_dir: str | os.PathLike) -> None:
+    """Begin a notebook that trains several models, each recorded in a folder below `run_dir`.
+
+    If the notebook came to its end before (its own folder is a finished run), all of that is old: its models are no
+    longer taken for finished, and will be trained anew. If not, it was interrupted, and what is there is kept.
+
+    Used by notebooks 03 and 05.
+    """
+    run_dir = Path(run_dir)
+    if (run_dir / "metrics.json").exists():
+        for finished in [*run_dir.glob("*/metrics.json"), run_dir / "metrics.json"]:
+            finished.unlink()
+
+
 def environment() -> dict:
     """Describe what a run ran in: Python, packages, machine, commit, time (UTC)."""
     versions = {}

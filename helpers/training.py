@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import evaluation, runs, splits
-from helpers.files import write_json, write_parquet
+from helpers.files import short, write_json, write_parquet
 from helpers.progress import progress
 
 Augmentation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -118,9 +118,9 @@ def cross_validate(
 ) -> runs.Run:
     """Train and score one model in every round, and record the run.
 
-    Each finished round is kept on disk, so a run that was killed goes on where it stopped, provided that `params`,
-    the text of `fit`, the clips and the rounds are the same. Once the run is recorded these pieces are deleted:
-    running a finished notebook again trains again.
+    Each finished round is kept on disk, so a notebook that was killed goes on where it stopped, provided that
+    `params`, the text of `fit`, the clips and the rounds are the same. A notebook that came to its end trains again
+    when it is run again (see `helpers.runs.start`).
 
     Parameters
     ----------
@@ -132,7 +132,8 @@ def cross_validate(
         Takes a Round; returns the probabilities of its test rows [shape=(n_test, n_classes)] with classes in
         alphabetical order, the trained model, and a dict of details worth keeping (history, train_accuracy...).
     params : dict
-        Everything that determines the result; recorded, and compared before a round is reused.
+        Everything that determines the result, the architecture included; recorded, and compared before anything is
+        reused.
 
     Returns
     -------
@@ -151,6 +152,9 @@ def cross_validate(
     key = runs.digest(
         params, inspect.getsource(fit), manifest["clip_id"].tolist(), [round_.test.tolist() for round_ in rounds]
     )
+    if (run_dir / "metrics.json").exists() and runs.load(run_dir).params.get("key") == key:
+        print(f"{params.get('model', 'model')}: kept from the interrupted run in {short(run_dir)}")
+        return runs.load(run_dir)
     parts = run_dir / "rounds" / key
     for position, round_ in enumerate(progress(rounds, desc=str(params.get("model", "model")), unit="round")):
         if (parts / f"{round_.name}.parquet").exists():
@@ -169,7 +173,7 @@ def cross_validate(
     group = dict(zip(manifest["clip_id"], splits.groups(manifest), strict=True))
     metrics = evaluation.score(predictions, predictions["clip_id"].map(group).to_numpy())
     seconds = sum(detail["seconds"] for detail in details)
-    params = {**params, "train_seconds": round(seconds, 1), "details": details}
+    params = {**params, "key": key, "train_seconds": round(seconds, 1), "details": details}
     runs.record(run_dir, params, metrics, predictions, next(parts.glob("model.*")))
     shutil.rmtree(run_dir / "rounds")
     return runs.load(run_dir)

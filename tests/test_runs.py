@@ -105,6 +105,31 @@ def test_training_goes_on_with_the_round_it_was_killed_in(tmp_path, manifest):
     assert run.model().classes_.tolist() == ["a", "b", "c"]
 
 
+def test_an_interrupted_notebook_keeps_its_models_and_a_finished_one_trains_again(tmp_path, manifest):
+    from sklearn.dummy import DummyClassifier
+
+    rounds, done = splits.rounds(manifest, n_rounds=1), []
+
+    def fit(round_):
+        done.append(round_.name)
+        labels = manifest["label"].to_numpy(object)
+        model = DummyClassifier(strategy="prior").fit(np.zeros((len(round_.train), 1)), labels[round_.train])
+        return model.predict_proba(np.zeros((len(round_.test), 1))), model, {}
+
+    def notebook(epochs):
+        runs.start(tmp_path)
+        return training.cross_validate(tmp_path / "model", manifest, rounds, fit, {"model": "m", "epochs": epochs})
+
+    notebook(1)
+    notebook(1)  # the first was interrupted after this model
+    assert len(done) == 1
+    notebook(2)  # another setting is another model
+    assert len(done) == 2
+    runs.record(tmp_path, {}, {})  # the notebook's last cell
+    notebook(2)
+    assert len(done) == 3
+
+
 def test_other_parameters_never_reuse_a_round(tmp_path, manifest):
     from sklearn.dummy import DummyClassifier
 
