@@ -71,7 +71,8 @@ def bins(values: pd.Series, n_bins: int = 4, unit: str = "") -> pd.Series:
     -----
     Used by notebook 06.
     """
-    number = pd.qcut(values, n_bins, labels=False, duplicates="drop")
+    # Equal values throughout have no quantiles to cut at; they are one bin.
+    number = pd.qcut(values, n_bins, labels=False, duplicates="drop") if values.nunique() > 1 else values * 0
     part = values.groupby(number)
     names = {
         bin_: f"{low:.1f} to {high:.1f} {unit}".strip()
