@@ -18,7 +18,7 @@ def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
     -------
     pandas.DataFrame
         run, notebook, model, dataset, data (sample or real), n, macro_f1, macro_f1_low, macro_f1_high, accuracy,
-        accuracy_low, accuracy_high, rounds, parameters, train_seconds.
+        accuracy_low, accuracy_high, rounds, accuracy_mean and accuracy_sd (over rounds), parameters, train_seconds.
 
     Notes
     -----
@@ -40,7 +40,9 @@ def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
                 f"{name}_low": metrics[name]["low"],
                 f"{name}_high": metrics[name]["high"],
             }
-        row["rounds"] = metrics.get("accuracy_per_fold", {"n": 1})["n"]
+        over_rounds = metrics.get("accuracy_per_fold", {"value": None, "high": None, "n": 1})
+        row["rounds"], row["accuracy_mean"] = over_rounds["n"], over_rounds["value"]
+        row["accuracy_sd"] = over_rounds["high"] - over_rounds["value"] if over_rounds["n"] > 1 else None
         row |= {"parameters": params.get("parameters"), "train_seconds": params.get("train_seconds")}
         rows.append(row)
     if not rows:
@@ -83,7 +85,7 @@ def readable(board: pd.DataFrame) -> pd.DataFrame:
 
     def spread(name):
         return [
-            f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+            f"{value:.1%} ({low:.1%} to {high:.1%})"
             for value, low, high in zip(board[name], board[f"{name}_low"], board[f"{name}_high"], strict=True)
         ]
 
@@ -95,6 +97,10 @@ def readable(board: pd.DataFrame) -> pd.DataFrame:
             "accuracy": spread("accuracy"),
             "n": board["n"],
             "rounds": board["rounds"],
+            "accuracy, mean ± sd over rounds": [
+                f"{mean:.1%} ± {sd:.1%}" if pd.notna(sd) else "-"
+                for mean, sd in zip(board["accuracy_mean"], board["accuracy_sd"], strict=True)
+            ],
             "parameters": [f"{value:,.0f}" if pd.notna(value) else "-" for value in board["parameters"]],
             "training, s": [f"{value:.1f}" if pd.notna(value) else "-" for value in board["train_seconds"]],
         }

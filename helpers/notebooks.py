@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -177,20 +178,23 @@ def _execute(path: Path, target: Path, parameters: dict, key: str) -> None:
                 failed.write_text(text, encoding="utf-8")
             raise NotebookFailed(f"{path.name} stopped: {_reason(text, code)}\nSee {failed if text else log}.")
         notebook = nbformat.read(temporary, as_version=4)
-        _drop_greetings(notebook)
+        _tidy(notebook)
         notebook.metadata.setdefault("course", {})["made_from"] = key
         nbformat.write(notebook, temporary)
 
 
-def _drop_greetings(notebook: nbformat.NotebookNode) -> None:
-    """Take out what TensorFlow prints when it is imported; no setting keeps it from doing so."""
-    for cell in notebook.cells:
+def _tidy(notebook: nbformat.NotebookNode) -> None:
+    """Take out what would differ in every run: TensorFlow's greeting, and the random ids of styled tables."""
+    for number, cell in enumerate(notebook.cells):
+        kept = []
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr" and "absl::InitializeLog()" in output.text:
+                continue  # printed when TensorFlow is imported; no setting keeps it from doing so
+            if "text/html" in output.get("data", {}):
+                output.data["text/html"] = re.sub(r"T_[0-9a-f]{5}\b", f"T_{number:05d}", output.data["text/html"])
+            kept.append(output)
         if cell.cell_type == "code":
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if not (output.get("name") == "stderr" and "absl::InitializeLog()" in output.text)
-            ]
+            cell.outputs = kept
 
 
 def _watched(command: list[str], environment: dict, log: Path) -> int:

@@ -68,12 +68,12 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     numbers = len(classes) <= 15
     size = max(3.6, 0.42 * len(classes) + 1.5)
-    fig, axes = plt.subplots(1, 2, figsize=(2.4 * size, size), layout="constrained")
+    fig, axes = plt.subplots(1, 2, figsize=(2.1 * size, size), sharey=True, layout="constrained")
     options = dict(cmap="Greys", square=True, xticklabels=classes, yticklabels=classes, cbar=False, annot=numbers)
     sns.heatmap(counts, ax=axes[0], fmt=".0f", **options)
     sns.heatmap(shares, ax=axes[1], fmt=".2f", vmin=0, vmax=1, annot_kws={"size": 8}, **options)
     axes[0].set(title=f"{title}: clips (n = {len(predictions)})", xlabel="predicted", ylabel="label")
-    axes[1].set(title="share of the label's clips", xlabel="predicted", ylabel="label")
+    axes[1].set(title="share of the label's clips", xlabel="predicted", ylabel="")
     return fig
 
 
