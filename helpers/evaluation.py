@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -31,7 +33,7 @@ def prediction_table(
 
     Notes
     -----
-    Used by notebooks 03 and 05; read by 06.
+    Used by notebooks 01, 02 and 06, and by 03 and 05 through `helpers.training`.
     """
     clips = manifest.iloc[rows]
     table = pd.DataFrame(
@@ -63,30 +65,26 @@ def in_columns(probabilities: np.ndarray, present: list[str], classes: list[str]
 
     Notes
     -----
-    Used by notebook 05.
+    Used by notebooks 02, 05 and 06.
     """
     return pd.DataFrame(probabilities, columns=list(present)).reindex(columns=classes, fill_value=0.0).to_numpy()
 
 
-def confusion(
-    label: np.ndarray, predicted: np.ndarray, classes: list[str], weights: np.ndarray | None = None
-) -> np.ndarray:
+def confusion(label: np.ndarray, predicted: np.ndarray, classes: list[str]) -> np.ndarray:
     """Count how often each class (row) was predicted as each class (column).
 
     Returns
     -------
     np.ndarray [shape=(n_classes, n_classes), dtype=float64]
-        With `weights` [shape=(n,)], the sum of the weights instead of the count.
 
     Notes
     -----
-    Equal to `sklearn.metrics.confusion_matrix`, but cheap enough to be called a thousand times by the bootstrap.
-    Used by notebooks 03, 05 and 06.
+    Equal to `sklearn.metrics.confusion_matrix`. Used by notebooks 01, 03, 05 and 06 through `helpers.plots.confusion`.
     """
     number = {name: position for position, name in enumerate(classes)}
     true = np.array([number[name] for name in label])
     guess = np.array([number[name] for name in predicted])
-    return _count(true * len(classes) + guess, len(classes), weights)
+    return _count(true * len(classes) + guess, len(classes))
 
 
 def score(
@@ -103,8 +101,8 @@ def score(
     predictions : pandas.DataFrame
         As made by `prediction_table`; the rows of all rounds together.
     group : np.ndarray [shape=(n,)], optional
-        Source, speaker... of each row. Whole groups are drawn, since clips of one source stand or fall together and
-        drawing them one by one would make the interval too narrow.
+        Source, speaker... of each row; a missing one is a group of its own. Whole groups are drawn, since clips of
+        one source stand or fall together and drawing them one by one would make the interval too narrow.
     n_boot : int
         Number of resamples.
     seed : int
@@ -120,7 +118,7 @@ def score(
     Notes
     -----
     Percentile bootstrap (Efron and Tibshirani 1993). Macro averages are taken over the classes that occur among the
-    labels; a class never predicted counts 0. Used by notebooks 01, 03, 05 and 06.
+    labels; a class never predicted counts 0. Used by every notebook.
     """
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     number = {name: position for position, name in enumerate(classes)}
@@ -129,12 +127,9 @@ def score(
     cell = true * len(classes) + guess
     values = _metrics(_count(cell, len(classes)))
 
-    _, member = np.unique(np.arange(len(true)) if group is None else np.asarray(group, dtype=str), return_inverse=True)
-    n_groups = member.max() + 1
-    rng = np.random.default_rng(seed)
+    member = members(group, len(true))
     draws = np.empty((n_boot, len(METRICS)))
-    for draw in range(n_boot):
-        times = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
+    for draw, times in enumerate(group_draws(member, n_boot, seed)):
         draws[draw] = _metrics(_count(cell, len(classes), times[member].astype(float)))
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
@@ -154,8 +149,43 @@ def score(
     return result
 
 
+def members(group: np.ndarray | None, n: int) -> np.ndarray:
+    """Number the groups of `n` rows; rows without a group are groups of their own.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,), dtype=int64]
+
+    Notes
+    -----
+    Used by `score` and `helpers.report`.
+    """
+    names = pd.Series(np.arange(n) if group is None else np.asarray(group, dtype=object))
+    alone = names.isna()
+    names = names.where(~alone, "row " + pd.Series(np.arange(n)).astype(str))
+    return np.unique(names.astype(str), return_inverse=True)[1]
+
+
+def group_draws(member: np.ndarray, n_boot: int, seed: int) -> Iterator[np.ndarray]:
+    """Draw whole groups with replacement, `n_boot` times.
+
+    Yields
+    ------
+    np.ndarray [shape=(n_groups,), dtype=int64]
+        How many times each group was drawn.
+
+    Notes
+    -----
+    Used by `score` and `helpers.report`.
+    """
+    n_groups = member.max() + 1
+    rng = np.random.default_rng(seed)
+    for _ in range(n_boot):
+        yield np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
+
+
 def paired_difference(
-    one: pd.DataFrame, other: pd.DataFrame, group: pd.Series | None = None, n_boot: int = 2000, seed: int = 0
+    one: pd.DataFrame, other: pd.DataFrame, group: pd.Series | dict | None = None, n_boot: int = 2000, seed: int = 0
 ) -> dict[str, float]:
     """Accuracy of `one` minus that of `other` on the clips both have seen, with a 95 % bootstrap interval.
 
@@ -165,7 +195,7 @@ def paired_difference(
     ----------
     one, other : pandas.DataFrame
         Prediction tables; rows are matched by clip_id.
-    group : pandas.Series, optional
+    group : pandas.Series or dict, optional
         Group by clip_id; whole groups are drawn.
     n_boot, seed : int
 
@@ -176,7 +206,7 @@ def paired_difference(
 
     Notes
     -----
-    Used by notebooks 03 and 06.
+    Used by notebooks 01, 02, 03, 05 and 06.
     """
     both = one.merge(other, on="clip_id", suffixes=("_one", "_other"))
     gain = (both["predicted_one"] == both["label_one"]).astype(float) - (both["predicted_other"] == both["label_other"])
@@ -188,12 +218,10 @@ def paired_difference(
     return {"value": float(gain.mean()), "low": float(low), "high": float(high), "n": len(both)}
 
 
-def shown(metric: dict, percent: bool = True) -> str:
+def shown(metric: dict) -> str:
     """Write a metric as text: `61.2 % (55.0 to 67.1, n = 240)`."""
-    factor, unit = (100, " %") if percent else (1, "")
-    digits = 1 if percent else 3
-    value, low, high = (f"{metric[part] * factor:.{digits}f}" for part in ("value", "low", "high"))
-    return f"{value}{unit} ({low} to {high}, n = {metric['n']})"
+    value, low, high = (f"{100 * metric[part]:.1f}" for part in ("value", "low", "high"))
+    return f"{value} % ({low} to {high}, n = {metric['n']})"
 
 
 def _count(cell: np.ndarray, n_classes: int, weights: np.ndarray | None = None) -> np.ndarray:

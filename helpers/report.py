@@ -41,24 +41,20 @@ def per_class(
 
     Notes
     -----
-    Percentile bootstrap (Efron and Tibshirani 1993). Used by notebook 01.
+    Percentile bootstrap (Efron and Tibshirani 1993). Used by notebooks 01 and 06.
     """
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     label, predicted = predictions["label"].to_numpy(object), predictions["predicted"].to_numpy(object)
-    names = np.arange(len(label)) if group is None else np.asarray(group, dtype=str)
-    _, member = np.unique(names, return_inverse=True)
-    n_groups = member.max() + 1
+    member = evaluation.members(group, len(label))
 
     is_label = label[:, None] == np.array(classes, dtype=object)
     is_predicted = predicted[:, None] == np.array(classes, dtype=object)
-    counts = np.zeros((3, n_groups, len(classes)))
+    counts = np.zeros((3, member.max() + 1, len(classes)))
     for table, flags in zip(counts, (is_label & is_predicted, is_predicted, is_label), strict=True):
         np.add.at(table, member, flags)
 
-    rng = np.random.default_rng(seed)
     draws = np.empty((n_boot, len(PARTS), len(classes)))
-    for draw in range(n_boot):
-        times = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
+    for draw, times in enumerate(evaluation.group_draws(member, n_boot, seed)):
         draws[draw] = _parts(*(times @ table for table in counts))
     tail = (1 - confidence) / 2
     values = _parts(*counts.sum(axis=1))

@@ -39,7 +39,7 @@ class Batches(keras.utils.PyDataset):
     batch_size : int
     augmentations : sequence of callables
         Each maps (batch [shape=(b, bands, frames)], labels [shape=(b, n_classes)], rng) to a new pair; see
-        `helpers.augment`. Leave empty for validation and test data.
+        `helpers.batch_augment`. Leave empty for validation and test data.
     shuffle : bool
         Draw the rows in a new order every epoch.
     seed : int
@@ -47,7 +47,7 @@ class Batches(keras.utils.PyDataset):
 
     Notes
     -----
-    Used by notebooks 03 and 05.
+    Used by notebook 03.
     """
 
     def __init__(self, X, y, rows, scale, batch_size=32, augmentations=(), shuffle=True, seed=0):
@@ -119,8 +119,8 @@ def cross_validate(
     """Train and score one model in every round, and record the run.
 
     Each finished round is kept on disk, so a notebook that was killed goes on where it stopped, provided that
-    `params`, the text of `fit`, the clips and the rounds are the same. A notebook that came to its end trains again
-    when it is run again (see `helpers.runs.start`).
+    `params`, the text of `fit`, the clips, their labels and the rounds are the same. A notebook that came to its end
+    trains again when it is run again (see `helpers.runs.start`).
 
     Parameters
     ----------
@@ -149,9 +149,9 @@ def cross_validate(
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     run_dir = Path(run_dir)
     classes = sorted(manifest["label"].dropna().unique())
-    key = runs.digest(
-        params, inspect.getsource(fit), manifest["clip_id"].tolist(), [round_.test.tolist() for round_ in rounds]
-    )
+    sides = [[round_.train.tolist(), round_.validation.tolist(), round_.test.tolist()] for round_ in rounds]
+    clips = manifest[["clip_id", "label", "group"]].astype(str).to_numpy().tolist()
+    key = runs.digest(params, inspect.getsource(fit), clips, sides)
     if (run_dir / "metrics.json").exists() and runs.load(run_dir).params.get("key") == key:
         print(f"{params.get('model', 'model')}: kept from the interrupted run in {short(run_dir)}")
         return runs.load(run_dir)

@@ -49,6 +49,17 @@ def test_clips_that_stand_or_fall_together_widen_the_interval():
     assert width[1] == pytest.approx(width[0] * np.sqrt(10), rel=0.25)
 
 
+def test_rows_without_a_group_are_groups_of_their_own(predictions):
+    alone = evaluation.score(predictions)["accuracy"]
+    for missing in (None, np.nan):
+        nobody = evaluation.score(predictions, np.array([missing] * 300, dtype=object))["accuracy"]
+        assert nobody["high"] - nobody["low"] == pytest.approx(alone["high"] - alone["low"], rel=0.2)
+    assert evaluation.members(np.array(["a", None, "a", None], dtype=object), 4).tolist() in (
+        [0, 1, 0, 2],
+        [0, 2, 0, 1],
+    )
+
+
 def test_spread_over_folds(predictions):
     hits = (predictions["label"] == predictions["predicted"]).to_numpy().reshape(3, 100).mean(axis=1)
     result = evaluation.score(predictions)["accuracy_per_fold"]
