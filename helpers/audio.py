@@ -52,8 +52,8 @@ def read(
 
     Notes
     -----
-    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). Used by notebook 02, and by all others through
-    `helpers.cache`.
+    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). Used by notebooks 01, 02 and 06, and by 03
+    and 05 through `helpers.cache`.
     """
     path = Path(path)
     facts = probe(path, check_samples=False)
@@ -116,7 +116,7 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
 
     Notes
     -----
-    Used by notebooks 02 and 06.
+    Used by notebooks 01, 02 and 06.
     """
     if isinstance(path_or_y, np.ndarray):
         if sr is None:

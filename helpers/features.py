@@ -59,7 +59,7 @@ class FeatureSpec:
 
     Notes
     -----
-    Used by every notebook that computes features.
+    Used by notebooks 01, 02, 03, 05 and 06.
     """
 
     kind: str = "logmel"
@@ -135,7 +135,8 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
 
     Notes
     -----
-    Equal to librosa's functions with their defaults. Used by notebook 02, by others through `helpers.cache`.
+    Equal to librosa's functions with their defaults. Used by notebooks 01, 02 and 06, and by 03
+    and 05 through `helpers.cache`.
     """
     if y.ndim != 1 or not len(y):
         raise AudioError(f"extract wants mono samples of shape (n,), n > 0, not {y.shape}.")
@@ -177,7 +178,7 @@ def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     Notes
     -----
     No statistic of the data enters, so none of the test data can. Values beyond the bounds, such as digital silence,
-    are clipped. Used by notebooks 03 and 04.
+    are clipped. Used by notebook 03.
     """
     if spec.kind == "mean_mfcc":
         raise CourseError("mean MFCCs are no image: standardise them with mean and deviation of the training rows.")

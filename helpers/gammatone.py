@@ -33,7 +33,8 @@ def gammatone_bands(sr: int, n_fft: int, n_bands: int) -> np.ndarray:
     An approximation: the signal is windowed before it is filtered instead of after, so the ringing of a filter is not
     carried into the next frames. Beside filtering the samples (a hundred times slower), single values on real
     recordings were off by 0.1 dB (median) above 1 kHz, but by 1.3 dB, and one in ten by 4 dB, below 200 Hz; means over
-    time agree. The way is that of D. Ellis, "Gammatone-like spectrograms" (2009). Used by notebooks 02 and 04.
+    time agree. The way is that of D. Ellis, "Gammatone-like spectrograms" (2009). Used by notebook 02, through
+    `helpers.features`.
     """
     centres = _erb_to_hz(np.linspace(_hz_to_erb(LOWEST), _hz_to_erb(sr / 2), n_bands + 2)[1:-1])
     filters = [scipy.signal.gammatone(centre, "fir", numtaps=n_fft, fs=sr)[0] for centre in centres]

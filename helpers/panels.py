@@ -103,7 +103,7 @@ def gallery(
 def hertz_axis(ax: plt.Axes, frequencies: np.ndarray) -> None:
     """Label the rows of a picture (row i drawn from i to i + 1) by their frequencies [shape=(rows,)], Hz, in kHz.
 
-    Used by notebook 02.
+    Used by notebook 02, through `gallery`.
     """
     n = len(frequencies)
     ticks: list[tuple[float, int]] = []

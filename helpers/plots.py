@@ -25,8 +25,7 @@ LINES = [
     ((0, (1, 3)), "x"),
     ((0, (3, 1, 1, 1)), "P"),
 ]
-COLOURS = sns.color_palette("cividis", 7)
-NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy", "loss": "loss (cross-entropy)"}
+NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy"}
 
 
 def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
@@ -43,7 +42,7 @@ def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
 def spectrogram(values: np.ndarray, ax: plt.Axes, seconds: float, title: str, rows: str, unit: str = "dB") -> None:
     """Draw one spectrogram-like picture [shape=(rows, frames)], time in seconds, with its colour bar.
 
-    Used by notebooks 02, 03 and 06.
+    Used by notebooks 01, 03 and 06.
     """
     image = ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(values)))
     ax.set(title=title, xlabel="time, s", ylabel=rows)
@@ -61,7 +60,7 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
 
     Notes
     -----
-    Used by notebooks 03, 05 and 06.
+    Used by notebooks 01, 03, 05 and 06.
     """
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     counts = evaluation.confusion(predictions["label"], predictions["predicted"], classes)
@@ -90,7 +89,7 @@ def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None 
 
     Notes
     -----
-    Used by notebooks 03, 05 and 06.
+    Used by notebooks 03 and 05.
     """
     ordered = sorted(recorded, key=lambda name: recorded[name].metrics[metric]["value"])
     fig, ax = plt.subplots(figsize=(7.5, 0.45 * len(ordered) + 1.3), layout="constrained")
@@ -107,19 +106,17 @@ def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None 
     return fig
 
 
-def learning_curves(histories: Mapping[str, Mapping[str, list[float]]], quantity: str = "loss") -> Figure:
-    """Training and validation curves of several models side by side.
+def learning_curves(histories: Mapping[str, Mapping[str, list[float]]]) -> Figure:
+    """Loss in training and validation, epoch by epoch, of several models side by side.
 
     Parameters
     ----------
     histories : mapping of str to history
-        Keras histories: {"loss": [...], "val_loss": [...], "accuracy": ...}.
-    quantity : str
-        "loss" or "accuracy".
+        Keras histories: {"loss": [...], "val_loss": [...]}.
 
     Notes
     -----
-    Used by notebooks 03 and 05.
+    Used by notebook 03.
     """
     columns = min(3, len(histories))
     rows = -(-len(histories) // columns)
@@ -129,12 +126,12 @@ def learning_curves(histories: Mapping[str, Mapping[str, list[float]]], quantity
     for ax in axes.flat[len(histories) :]:
         ax.axis("off")
     for ax, (name, history) in zip(axes.flat, histories.items(), strict=False):
-        epochs = np.arange(1, len(history[quantity]) + 1)
-        ax.plot(epochs, history[quantity], "-", color="black", label="training")
-        if f"val_{quantity}" in history:
-            ax.plot(epochs, history[f"val_{quantity}"], "--", color="0.45", label="validation")
+        epochs = np.arange(1, len(history["loss"]) + 1)
+        ax.plot(epochs, history["loss"], "-", color="black", label="training")
+        if "val_loss" in history:
+            ax.plot(epochs, history["val_loss"], "--", color="0.45", label="validation")
         ax.set(title=name, xlabel="epoch")
     for ax in axes[:, 0]:
-        ax.set_ylabel(NAMES.get(quantity, quantity))
+        ax.set_ylabel("loss (cross-entropy)")
     axes[0, 0].legend()
     return fig

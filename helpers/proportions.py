@@ -49,7 +49,7 @@ def wilson(hits: float, n: int, confidence: float = 0.95) -> tuple[float, float]
 
     Notes
     -----
-    Used by notebook 06.
+    Used by notebook 06, through `interval`.
     """
     if n == 0:
         return 0.0, 1.0

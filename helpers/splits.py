@@ -84,7 +84,8 @@ def make_folds(manifest: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> np.nd
 
     Notes
     -----
-    scikit-learn's StratifiedGroupKFold. Used by notebooks 01, 03 and 05.
+    scikit-learn's StratifiedGroupKFold. Used by notebook 06, and by 01, 02, 03 and 05 through
+    `rounds`, where a dataset publishes neither split nor folds.
     """
     label, group = manifest["label"].to_numpy(object), groups(manifest)
     per_class = pd.Series(group).groupby(label).nunique()
@@ -120,7 +121,7 @@ def inner_folds(manifest: pd.DataFrame, rows: np.ndarray, n_folds: int = 3, seed
 
     Notes
     -----
-    Used by notebook 05.
+    Used by notebooks 05 and 06.
     """
     part = manifest.iloc[rows].reset_index(drop=True)
     official = part["fold"].notna().all()
@@ -157,7 +158,7 @@ def rounds(manifest: pd.DataFrame, n_rounds: int | None = None, seed: int = 0) -
 
     Notes
     -----
-    Used by notebooks 01, 03, 05 and 06.
+    Used by every notebook.
     """
     labelled = np.flatnonzero(manifest["label"].notna())
     if not len(labelled):

@@ -33,7 +33,7 @@ def normalise(tag: str) -> str:
 
     Notes
     -----
-    The singular follows spelling, not a dictionary. Used by notebook 01.
+    The singular follows spelling, not a dictionary. Used by notebook 01, through `helpers.wrangle`.
     """
     text = unicodedata.normalize("NFKD", tag).encode("ascii", "ignore").decode().lower()
     return " ".join(_singular(word) for word in re.findall(r"[a-z0-9]+", text))
@@ -72,7 +72,7 @@ def read_tag_lists(path: str | os.PathLike = DATA / "tag_lists.toml") -> dict[st
 
     Notes
     -----
-    Used by notebook 01.
+    Used by notebook 01, through `helpers.wrangle`, and by the loader of FSD50K.
     """
     content = _read_classes(Path(path))
     lists = {name: [normalise(tag) for tag in tags] for name, tags in content["classes"].items()}
@@ -102,7 +102,7 @@ def find_faults(tag_lists: Mapping[str, list[str]], compounds: Iterable[str] = (
 
     Notes
     -----
-    Used by notebook 01.
+    Used by notebook 01, through `helpers.wrangle.read_tag_lists`.
     """
     faults, home = [], {}
     for name, tags in tag_lists.items():
@@ -146,7 +146,7 @@ def read_crosswalk(path: str | os.PathLike = DATA / "fsd50k_crosswalk.toml") -> 
 
     Notes
     -----
-    Used by notebook 01.
+    Used by the loader of FSD50K.
     """
     crosswalk: dict[str, str] = {}
     for name, labels in _read_classes(Path(path))["classes"].items():

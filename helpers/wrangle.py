@@ -110,7 +110,7 @@ def truth_class(labels: Iterable[str], crosswalk: Mapping[str, str]) -> str | No
 
     Notes
     -----
-    Used by notebook 01 and by the loader of FSD50K.
+    Used by the loader of FSD50K.
     """
     labels = list(labels)
     unknown = [label for label in labels if label not in crosswalk]

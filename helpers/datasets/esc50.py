@@ -56,7 +56,7 @@ def load(data_dir: str | os.PathLike, esc10_only: bool = False) -> pd.DataFrame:
 
     Notes
     -----
-    Used by notebooks 03, 04, 05 and 06.
+    Used by every notebook, through `helpers.datasets.load`.
     """
     root = find_root(data_dir, INFO, pattern="ESC-50-*")
     table = read_table(root / "meta" / "esc50.csv")

@@ -56,12 +56,14 @@ def load(data_dir: str | os.PathLike, group_pattern: str | None = None) -> pd.Da
     ------
     DataMissing
         Nothing of the kind is there.
+    ManifestError
+        A CSV lacks a column, or its folds are not whole numbers.
     CourseError
         `group_pattern` is not a regular expression with one group, or fits no file name.
 
     Notes
     -----
-    Used by every notebook when `dataset` is "folder".
+    Used by every notebook, through `helpers.datasets.load`.
     """
     root = Path(data_dir).expanduser().absolute()
     table_path = _table(root)
@@ -89,8 +91,10 @@ def _table(root: Path) -> Path | None:
 
 
 def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return file.readline().strip().split(",")
+    try:
+        return list(pd.read_csv(path, nrows=0, encoding="utf-8-sig", encoding_errors="replace"))
+    except (pd.errors.ParserError, pd.errors.EmptyDataError):
+        return []
 
 
 def _from_table(path: Path) -> pd.DataFrame:
@@ -103,7 +107,11 @@ def _from_table(path: Path) -> pd.DataFrame:
         table[column] = table[column].str.strip()
         table[column] = table[column].where(table[column] != "")
     if "fold" in table:
-        table["fold"] = pd.to_numeric(table["fold"]).astype("Int64")
+        number = pd.to_numeric(table["fold"], errors="coerce")
+        odd = table["fold"][table["fold"].notna() & (number % 1 != 0)]
+        if len(odd):
+            raise ManifestError(f"{path} has {odd.iloc[0]!r} in the column fold; folds are whole numbers, or empty.")
+        table["fold"] = number.astype("Int64")
     return table
 
 

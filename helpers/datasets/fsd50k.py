@@ -74,7 +74,7 @@ def load(
 
     Notes
     -----
-    Used by notebooks 01, 02, 03, 05 and 06.
+    Used by every notebook, through `helpers.datasets.load`.
     """
     root = find_root(data_dir, INFO)
     dev = read_table(root / "FSD50K.ground_truth" / "dev.csv").assign(part="dev")

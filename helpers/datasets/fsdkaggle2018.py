@@ -52,7 +52,7 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
 
     Notes
     -----
-    Used by notebook 09.
+    Used by every notebook, through `helpers.datasets.load`.
     """
     root = find_root(data_dir, INFO)
     meta = root / "FSDKaggle2018.meta"

@@ -59,7 +59,7 @@ def load(data_dir: str | os.PathLike, words: Sequence[str] | None = None) -> pd.
 
     Notes
     -----
-    Used by notebooks 07 and 10.
+    Used by every notebook, through `helpers.datasets.load`.
     """
     root = find_root(data_dir, INFO)
     folders = sorted(f.name for f in os.scandir(root) if f.is_dir() and not f.name.startswith(("_", ".")))

@@ -55,7 +55,7 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
 
     Notes
     -----
-    Used by notebook 08.
+    Used by every notebook, through `helpers.datasets.load`.
     """
     root = find_root(data_dir, INFO)
     # Published as <recording>_<start>_<end>.wav, scene, location.
