@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from helpers.errors import CourseError
-from helpers.files import ROOT
+from helpers.files import ROOT, short
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -43,7 +44,9 @@ def _run(options: argparse.Namespace) -> None:
     parameters = {name: _value(text) for name, text in options.parameters}
     out = (ROOT / options.out).resolve()
     notebooks.run(paths, out, parameters, options.force)
-    print(f"Executed notebooks: {out}/*.ipynb, runs with their figures: in the folders beside them.")
+    beside = "<dataset>/<notebook>" if out == notebooks.RUNS else "<notebook>"
+    run_dir = parameters.get("run_dir") or f"{short(out)}/{beside}"
+    print(f"Executed notebooks and logs are in {short(out)}/, runs in {run_dir}, figures in {run_dir}/figures.")
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
@@ -59,7 +62,10 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 
 def _value(text: str) -> object:
-    """Read a parameter the way papermill's -p does: numbers, True, False and None are themselves, the rest is text."""
+    """Read a parameter the way papermill's -p does: numbers, True, False and None are themselves, the rest is text.
+
+    What begins with { or [ is read as JSON.
+    """
     words = {"True": True, "False": False, "None": None}
     if text in words:
         return words[text]
@@ -68,6 +74,11 @@ def _value(text: str) -> object:
             return kind(text)
         except ValueError:
             continue
+    if text.startswith(("{", "[")):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise CourseError(f"The parameter {text} is not valid JSON ({error}).") from error
     return text
 
 

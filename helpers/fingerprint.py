@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from helpers.errors import AudioError
+from helpers.files import ROOT, resolve
 
 # What feature values depend on, besides the spec and the recording.
 _MODULES = ("audio.py", "features.py", "gammatone.py")
@@ -33,7 +34,7 @@ def signature(path: str | os.PathLike) -> list[int]:
 
     Notes
     -----
-    Used by `helpers.cache`, like everything here.
+    Used by `helpers.cache`.
     """
     try:
         status = os.stat(path)
@@ -72,3 +73,44 @@ def code_version(folder: Path = Path(__file__).parent) -> bytes:
     for library in _LIBRARIES:
         digest.update(f"{library} {version(library)}\n".encode())
     return digest.digest()
+
+
+def course_code() -> str:
+    """Digest of all that a notebook's results depend on besides itself and the data: helpers, recipes, packages.
+
+    Used by `helpers.notebooks`.
+    """
+    content = hashlib.sha256()
+    for path in sorted([*ROOT.glob("helpers/**/*.py"), *ROOT.glob("data/*.toml"), ROOT / "requirements.lock"]):
+        content.update(path.read_bytes())
+    return content.hexdigest()
+
+
+def data_state(dataset: str | None, data_dir: str | os.PathLike | None) -> list[int] | None:
+    """Number, total size and latest change of a dataset's files: while they stay, so do the data.
+
+    Parameters
+    ----------
+    dataset : str, optional
+    data_dir : path, optional
+        A folder, or a file: the CSV of your own recordings, which count too, wherever they lie.
+
+    Returns
+    -------
+    list of int, or None for the embedded sample
+
+    Notes
+    -----
+    Used by `helpers.notebooks`.
+    """
+    if not data_dir:
+        return None
+    place = resolve(data_dir)
+    found = {place, *place.rglob("*")}
+    if dataset == "folder":
+        from helpers.datasets import folder
+
+        found.update(map(Path, folder.load(place)["path"]))
+    status = [path.stat() for path in found if path.is_file()]
+    latest = max((file.st_mtime_ns for file in status), default=0)
+    return [len(status), sum(file.st_size for file in status), latest]

@@ -10,6 +10,13 @@ from helpers.errors import DataMissing
 from helpers.files import ROOT, replace_with, short
 from helpers.runs import RUNS, Run, find
 
+# In the order of a row; so that a table without rows has them too.
+COLUMNS = [
+    *("run", "notebook", "model", "dataset", "data", "n"),
+    *("macro_f1", "macro_f1_low", "macro_f1_high", "accuracy", "accuracy_low", "accuracy_high"),
+    *("rounds", "accuracy_mean", "accuracy_sd", "parameters", "train_seconds"),
+]
+
 
 def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
     """All recorded models in one table, best macro F1 first within each dataset.
@@ -32,7 +39,7 @@ def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
             continue
         row = {"run": short(run.path)}
         row |= {key: params.get(key) for key in ("notebook", "model", "dataset")}
-        row["data"] = "sample" if params.get("data_dir") is None else "real"
+        row["data"] = "real" if params.get("data_dir") else "sample"
         row["n"] = metrics["macro_f1"]["n"]
         for name in ("macro_f1", "accuracy"):
             row |= {
@@ -45,11 +52,8 @@ def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
         row["accuracy_sd"] = over_rounds["high"] - over_rounds["value"] if over_rounds["n"] > 1 else None
         row |= {"parameters": params.get("parameters"), "train_seconds": params.get("train_seconds")}
         rows.append(row)
-    if not rows:
-        return pd.DataFrame(columns=["run", "notebook", "model", "dataset", "data", "n", "macro_f1", "accuracy"])
-    return pd.DataFrame(rows).sort_values(
-        ["dataset", "data", "macro_f1"], ascending=[True, True, False], ignore_index=True
-    )
+    board = pd.DataFrame(rows, columns=COLUMNS).astype({"dataset": "str", "data": "str"})
+    return board.sort_values(["dataset", "data", "macro_f1"], ascending=[True, True, False], ignore_index=True)
 
 
 def write(root: str | os.PathLike = RUNS) -> str:
@@ -117,8 +121,8 @@ def comparison(recorded: dict[str, Run]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        model, parameters, train accuracy, accuracy, macro F1, macro P, macro R (each with its 95 % interval), over
-        rounds (mean ± standard deviation of the accuracy, where there are several), n, training in seconds.
+        model, parameters, train accuracy, accuracy and macro F1 (with their 95 % intervals), macro P / R, accuracy over
+        rounds (mean ± standard deviation, where there are several), n, training in seconds.
 
     Notes
     -----

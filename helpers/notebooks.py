@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import hashlib
+import contextlib
 import json
 import os
 import re
@@ -17,6 +17,7 @@ import nbformat
 
 from helpers.errors import CourseError
 from helpers.files import ROOT, replace_with
+from helpers.fingerprint import course_code, data_state, sha256
 from helpers.runs import RUNS, digest, run_folder
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -64,9 +65,7 @@ def check_parameters(path: Path, parameters: dict) -> None:
     CourseError
         Names the unknown parameter and the known ones.
     """
-    from papermill import inspect_notebook
-
-    known = inspect_notebook(str(path))
+    known = _defaults(path)
     for name in parameters:
         if name not in known:
             raise CourseError(f"{path.name} has no parameter {name!r}; it has {', '.join(known)}.")
@@ -75,7 +74,8 @@ def check_parameters(path: Path, parameters: dict) -> None:
 def run(paths: list[Path], out: Path = RUNS, parameters: dict | None = None, force: bool = False) -> list[Path]:
     """Execute notebooks one after the other, each in a process of its own, and say how far it is.
 
-    A notebook whose executed copy is there, made from the same source, helpers, parameters and data, is left as it is.
+    A notebook is left as it is if its executed copy is there, made from the same source, helpers, parameters, data and
+    needed runs, and the run it recorded is still what it was.
 
     Parameters
     ----------
@@ -96,33 +96,36 @@ def run(paths: list[Path], out: Path = RUNS, parameters: dict | None = None, for
     Raises
     ------
     CourseError
-        A parameter is unknown (before anything runs), or a notebook failed.
+        A parameter is unknown or one `run_dir` is meant for several notebooks (before anything runs); one failed.
 
     Notes
     -----
     Used by `python -m helpers run`, which `make run` calls.
     """
     parameters = dict(parameters or {})
+    if parameters.get("run_dir") and len(paths) > 1:
+        raise CourseError("Several notebooks cannot record in one run_dir; name a folder for all of them with --out.")
     for path in paths:
         check_parameters(path, parameters)
-    executed, keys = [], {}
+    executed = []
     for number, path in enumerate(paths, start=1):
         given = dict(parameters)
         if out != RUNS:
             given.setdefault("run_dir", str(out / path.stem))
+        settings = {**_defaults(path), **given}
+        dataset, data_dir = settings.get("dataset"), settings.get("data_dir")
+        run_dir = run_folder(settings.get("run_dir"), path.stem, dataset, data_dir)
         notebook = nbformat.read(path, as_version=4)
-        needs = [keys.get(name) for name in notebook.metadata.get("course", {}).get("needs", [])]
-        keys[path.stem] = digest(
-            source_digest(notebook), _code_digest(), given, _data_digest(given.get("data_dir")), needs
-        )
+        needed, data = _needed(notebook, settings, run_dir), data_state(dataset, data_dir)
+        key = digest(source_digest(notebook), course_code(), given, data, needed)
         target = out / path.name
         where = f"[{number}/{len(paths)}] {path.stem}"
-        if not force and _made_from(target) == keys[path.stem]:
+        if not force and _made(target) == (key, _recorded(run_dir)):
             print(f"{where}: up to date, kept ({target})", flush=True)
         else:
             print(f"{where}: running ...", flush=True)
             started = time.perf_counter()
-            _execute(path, target, given, keys[path.stem])
+            _execute(path, target, given, key, run_dir)
             print(f"{where}: done in {time.perf_counter() - started:.0f} s", flush=True)
         executed.append(target)
     return executed
@@ -149,18 +152,15 @@ def refresh(paths: list[Path]) -> None:
 
 def _keep_figures(path: Path) -> None:
     """Copy those figures of a notebook's default run that the README shows, as figures/<notebook>_<name>.png."""
-    from papermill import inspect_notebook
-
-    dataset = ast.literal_eval(inspect_notebook(str(path))["dataset"]["default"])
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for figure in (run_folder(None, path.stem, dataset, None) / "figures").glob("*.png"):
+    for figure in (run_folder(None, path.stem, _defaults(path)["dataset"], None) / "figures").glob("*.png"):
         kept = ROOT / "figures" / f"{path.stem}_{figure.name}"
         if f"figures/{kept.name}" in readme:
             with replace_with(kept) as temporary:
                 shutil.copyfile(figure, temporary)
 
 
-def _execute(path: Path, target: Path, parameters: dict, key: str) -> None:
+def _execute(path: Path, target: Path, parameters: dict, key: str, run_dir: Path) -> None:
     log, failed = target.with_suffix(".log"), target.with_name(target.stem + ".failed.ipynb")
     failed.unlink(missing_ok=True)
     with replace_with(target) as temporary:
@@ -179,7 +179,7 @@ def _execute(path: Path, target: Path, parameters: dict, key: str) -> None:
             raise NotebookFailed(f"{path.name} stopped: {_reason(text, code)}\nSee {failed if text else log}.")
         notebook = nbformat.read(temporary, as_version=4)
         _tidy(notebook)
-        notebook.metadata.setdefault("course", {})["made_from"] = key
+        notebook.metadata.setdefault("course", {}).update(made_from=key, recorded=_recorded(run_dir))
         nbformat.write(notebook, temporary)
 
 
@@ -218,21 +218,28 @@ def _reason(text: str, code: int) -> str:
     return f"papermill ended with exit code {code}"
 
 
-def _made_from(target: Path) -> str | None:
-    if not target.exists():
-        return None
-    return nbformat.read(target, as_version=4).metadata.get("course", {}).get("made_from")
+def _defaults(path: Path) -> dict:
+    """Read the defaults of a notebook's parameters; one that is not a plain value stays text."""
+    from papermill import inspect_notebook
+
+    defaults = {name: parameter["default"] for name, parameter in inspect_notebook(str(path)).items()}
+    for name, text in defaults.items():
+        with contextlib.suppress(ValueError, SyntaxError):
+            defaults[name] = ast.literal_eval(text)
+    return defaults
 
 
-def _code_digest() -> str:
-    content = hashlib.sha256()
-    for path in sorted([*ROOT.glob("helpers/**/*.py"), *ROOT.glob("data/*.toml"), ROOT / "requirements.lock"]):
-        content.update(path.read_bytes())
-    return content.hexdigest()
+def _made(target: Path) -> tuple[str | None, str | None]:
+    course = nbformat.read(target, as_version=4).metadata.get("course", {}) if target.exists() else {}
+    return course.get("made_from"), course.get("recorded")
 
 
-def _data_digest(data_dir: str | None) -> str | None:
-    if data_dir is None:
-        return None
-    files = [path.stat() for path in (ROOT / data_dir).rglob("*") if path.is_file()]
-    return digest(len(files), sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0))
+def _recorded(run_dir: Path) -> str | None:
+    return sha256(run_dir / "metrics.json") if (run_dir / "metrics.json").exists() else None
+
+
+def _needed(notebook: nbformat.NotebookNode, settings: dict, run_dir: Path) -> list[str | None]:
+    """Fingerprints of the runs a notebook reads: those it needs, and the one it is told to read (notebook 06)."""
+    names = notebook.metadata.get("course", {}).get("needs", [])
+    folder = ROOT / settings["runs_dir"] if settings.get("runs_dir") else run_dir.parent
+    return [_recorded(folder / name) for name in [*names, settings.get("run")] if name]

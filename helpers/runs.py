@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.errors import DataMissing
-from helpers.files import ROOT, replace_with, write_json, write_parquet
+from helpers.files import ROOT, replace_with, short, write_json, write_parquet
 
 RUNS = ROOT / "runs"
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "librosa", "scikit-learn", "numpy", "pandas")
@@ -75,13 +75,13 @@ def run_folder(
     """Folder of a run: `run_dir`, read from the repository root if it is relative.
 
     None means runs/<dataset>-sample/<notebook>, or runs/<dataset>/<notebook> on real data, so that runs on the
-    sample and on real recordings never overwrite each other.
+    sample and on real recordings never overwrite each other. Empty texts count as None.
 
     Used by every notebook.
     """
-    if run_dir is not None:
-        return ROOT / run_dir
-    return RUNS / (dataset if data_dir is not None else f"{dataset}-sample") / notebook
+    if run_dir:
+        return ROOT / Path(run_dir).expanduser()
+    return RUNS / (dataset if data_dir else f"{dataset}-sample") / notebook
 
 
 def start(run_dir: str | os.PathLike) -> None:
@@ -189,11 +189,20 @@ def load(run_dir: str | os.PathLike) -> Run:
     Raises
     ------
     DataMissing
-        The folder holds no finished run; the message says which notebook makes one.
+        The folder holds no finished run; the message says which notebook makes one, and names runs beside it.
     """
     path = ROOT / run_dir
     if not (path / "metrics.json").exists():
-        raise DataMissing(f"No finished run in {path}. Run notebook 03 or 05 first (`python -m helpers run 03 05`).")
+        finished = [found.parent for depth in ("*", "*/*") for found in path.parent.glob(f"{depth}/metrics.json")]
+        names = ", ".join(sorted(other.relative_to(path.parent).as_posix() for other in finished)[:5])
+        beside = (
+            f" Or choose one of the runs in {short(path.parent)} ({names}) with the parameters `runs_dir` and `run` of "
+            "notebook 06, or give another path."
+        )
+        raise DataMissing(
+            f"No finished run in {short(path)}. Run notebook 03 or 05 first (`python -m helpers run 03 05`)."
+            f"{beside if names else ''}"
+        )
     params, metrics = (
         json.loads((path / name).read_text(encoding="utf-8")) for name in ("params.json", "metrics.json")
     )

@@ -41,8 +41,8 @@ def join(predictions: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     if unknown:
         raise DataMissing(
             f"{len(unknown)} of the {len(predictions)} clips of the run, such as {sorted(unknown)[0]!r}, are not among "
-            "the usable clips of this dataset: the run was made with other data. Run notebook 05 again with the same "
-            "`dataset` and `data_dir`."
+            "the usable clips of this dataset: the run was made with other data. Run the notebook that recorded it "
+            "again, with the same `dataset` and `data_dir`."
         )
     details = manifest.assign(member=splits.groups(manifest)).drop(columns=["label", "fold"])
     table = predictions.merge(details, on="clip_id", how="left", validate="many_to_one")

@@ -211,6 +211,19 @@ def test_folder_with_a_csv(own):
         assert manifest["mood"].tolist() == ["glad", "", ""]
 
 
+def test_folder_with_a_csv_of_quoted_headers_and_folds(own):
+    (own / "none.csv").write_text("")  # no list of recordings
+    text = '"path","label","fold"\n"yes/ann_1.wav","yes","1"\n"no/bob_1.flac","no",""\n'
+    (own / "list.csv").write_text(text)
+    manifest = by_id(datasets.load("folder", own))
+    assert manifest["label"].tolist() == ["yes", "no"]
+    assert manifest["fold"].fillna(-1).tolist() == [1, -1]
+    for wrong in ("1.5", "first", "nan"):
+        (own / "list.csv").write_text(text.replace('"1"', f'"{wrong}"'))
+        with pytest.raises(ManifestError, match=f"'{wrong}'.*fold"):
+            datasets.load("folder", own)
+
+
 def test_folder_without_recordings(tmp_path):
     with pytest.raises(DataMissing, match="sub-folder per class"):
         datasets.load("folder", tmp_path)

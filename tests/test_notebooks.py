@@ -1,13 +1,17 @@
 """Every notebook follows the template, and its outputs belong to its source."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from helpers import notebooks
+from helpers import __main__ as command_line
+from helpers import notebooks, runs
 from helpers.files import ROOT
 
 PATHS = [notebooks.NOTEBOOKS / "template.ipynb", *notebooks.numbered()]
@@ -113,6 +117,101 @@ def test_a_run_is_kept_until_something_changes(tmp_path, capsys):
     assert first.stat().st_mtime_ns == made and "up to date" in capsys.readouterr().out
     notebooks.run([PATHS[0]], tmp_path, {**parameters, "seed": 2})
     assert first.stat().st_mtime_ns != made
+
+
+@pytest.fixture
+def recording(monkeypatch):
+    """Notebooks record a run, and say so, without being executed; returns how to run them, and the metrics."""
+    metrics, executed = {"n": 1}, []
+
+    def watched(command, environment, log):
+        path, target, parameters = Path(command[3]), command[4], json.loads(command[-1])
+        executed.append(path.name[:2])
+        shutil.copyfile(path, target)
+        log.write_text("")
+        accuracy = {"value": 0.5, "low": 0.4, "high": 0.6, "n": metrics["n"]}
+        runs.record(parameters["run_dir"], {}, {"accuracy": accuracy})
+        return 0
+
+    monkeypatch.setattr(notebooks, "_watched", watched)
+
+    def run(names, out, force=False, **parameters):
+        executed.clear()
+        notebooks.run(notebooks.select(names), out, parameters, force)
+        return executed.copy()
+
+    return run, metrics
+
+
+def test_a_run_that_is_gone_or_changed_is_made_again(recording, tmp_path):
+    run, _ = recording
+    recorded = tmp_path / "02_exploring_sound" / "metrics.json"
+    assert run(["02"], tmp_path) == ["02"] and run(["02"], tmp_path) == []
+    recorded.write_text("{}")
+    assert run(["02"], tmp_path) == ["02"] and run(["02"], tmp_path) == []
+    shutil.rmtree(recorded.parent)
+    assert run(["02"], tmp_path) == ["02"] and run(["02"], tmp_path) == []
+
+
+def test_a_new_run_of_a_needed_notebook_makes_its_reader_stale(recording, tmp_path):
+    run, metrics = recording
+    assert run(["05", "06"], tmp_path) == ["05", "06"] and run(["06"], tmp_path) == []
+    metrics["n"] = 2
+    assert run(["05"], tmp_path, force=True) == ["05"]
+    assert run(["06"], tmp_path) == ["06"] and run(["05", "06"], tmp_path) == []
+    elsewhere = tmp_path / "elsewhere"
+    reading = {"runs_dir": str(elsewhere), "run": "mine"}
+    assert run(["06"], tmp_path, **reading) == ["06"] and run(["06"], tmp_path, **reading) == []
+    runs.record(elsewhere / "mine", {}, {})
+    assert run(["06"], tmp_path, **reading) == ["06"] and run(["06"], tmp_path, **reading) == []
+
+
+def test_changed_data_are_noticed_in_folders_and_lists(recording, tmp_path, monkeypatch):
+    run, _ = recording
+    monkeypatch.setenv("HOME", str(tmp_path))
+    far, data = tmp_path / "far.wav", tmp_path / "data"
+    far.write_bytes(b"x")
+    data.mkdir()
+    (data / "list.csv").write_text(f"path,label\n{far},yes\n")
+    for place in ("~/data", "~/data/list.csv"):
+        given = {"dataset": "folder", "data_dir": place}
+        for changed in (data / "list.csv", far):
+            assert run(["02"], tmp_path / "out", **given) == ["02"] and run(["02"], tmp_path / "out", **given) == []
+            now = changed.stat().st_mtime_ns
+            os.utime(changed, ns=(now, now + 60_000_000_000 * (1 + (changed == far))))
+        assert run(["02"], tmp_path / "out", **given) == ["02"]
+        far.write_bytes(far.read_bytes() + b"x")
+
+
+def test_one_run_dir_for_several_notebooks_is_refused(tmp_path):
+    with pytest.raises(notebooks.CourseError, match="--out"):
+        notebooks.run(PATHS[1:3], tmp_path, {"run_dir": str(tmp_path / "x")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_on_the_command_line(capsys):
+    texts = ["3", "1e-3", "None", "03x", '{"esc10_only": true}', '["a", 1]']
+    assert [command_line._value(text) for text in texts] == [3, 0.001, None, "03x", {"esc10_only": True}, ["a", 1]]
+    assert command_line.main(["run", "02", "-p", "limit", "{'a': 1}"]) == 1
+    assert "{'a': 1} is not valid JSON" in capsys.readouterr().err
+
+
+def test_the_command_says_where_everything_is(recording, tmp_path, capsys):
+    assert command_line.main(["run", "02", "--out", str(tmp_path)]) == 0
+    assert f"figures in {tmp_path}/<notebook>/figures." in capsys.readouterr().out
+
+
+def test_no_file_names_a_folder_of_one_machine():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is not a git checkout")
+    for path in map(ROOT.joinpath, listed.stdout.split("\0")):
+        if not path.is_file() or path.name == "requirements.lock":
+            continue
+        content = path.read_bytes()
+        if b"\0" not in content:  # text
+            found = re.search(rb"/(home|root|work|Users)/\w.*", content)
+            assert not found, f"{path}: {found[0][:80]}"
 
 
 def test_a_failing_notebook_leaves_its_error_and_no_result(tmp_path):

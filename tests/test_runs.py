@@ -36,6 +36,37 @@ def test_a_run_that_was_killed_is_not_taken_for_finished(tmp_path, manifest):
     assert runs.find(tmp_path) == []
 
 
+def test_a_missing_run_names_those_that_are_there(tmp_path):
+    with pytest.raises(DataMissing) as error:
+        runs.load(tmp_path / "05")
+    assert "runs_dir" not in str(error.value)
+    for name in ("mine", "03/cnn", "a", "b", "c", "d"):
+        runs.record(tmp_path / name, {}, {})
+    with pytest.raises(DataMissing, match=r"\(03/cnn, a, b, c, d\).*`runs_dir` and `run`"):
+        runs.load(tmp_path / "05")
+
+
+def test_run_folders_of_sample_and_real_data_differ(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sample = runs.RUNS / "esc50-sample" / "03"
+    assert runs.run_folder(None, "03", "esc50", None) == runs.run_folder("", "03", "esc50", "") == sample
+    assert runs.run_folder(None, "03", "esc50", "x") == runs.RUNS / "esc50" / "03"
+    assert runs.run_folder("~/mine", "03", "esc50", None) == tmp_path / "mine"
+    assert runs.run_folder("mine", "03", "esc50", None) == runs.ROOT / "mine"
+
+
+def test_a_leaderboard_without_runs_can_be_shown(tmp_path, manifest):
+    board = leaderboard.table(tmp_path)
+    assert len(leaderboard.readable(board)) == 0
+    predictions = table(manifest)
+    runs.record(
+        tmp_path / "x", {"model": "m", "dataset": "esc50", "data_dir": ""}, evaluation.score(predictions), predictions
+    )
+    filled = leaderboard.table(tmp_path)
+    assert list(board) == list(filled) and filled["data"].tolist() == ["sample"]
+    assert list(leaderboard.readable(board)) == list(leaderboard.readable(filled))
+
+
 def test_models_read_back_with_the_same_answers(tmp_path):
     import keras
     from sklearn.calibration import CalibratedClassifierCV
