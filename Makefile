@@ -45,7 +45,8 @@ notebooks: setup  ## run the notebooks on the sample and keep the outputs in the
 
 results: setup  ## the README's table on real recordings: make results DATA=path/to/ESC-50-master
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make results DATA=path/to/ESC-50-master"; exit 2; }
-	@$(BIN)/python -m helpers run 03 05 --out runs/esc10 -p dataset esc50 -p data_dir "$(abspath $(DATA))" -p full True
+	@$(BIN)/python -m helpers run 03 05 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" \
+	  -p options '{"esc10_only": true}' -p full True
 	@$(BIN)/python -m helpers leaderboard runs/esc10
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
