@@ -48,6 +48,8 @@ results: setup  ## the README's table on real recordings: make results DATA=path
 	@$(BIN)/python -m helpers run 03 05 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" \
 	  -p options '{"esc10_only": true}' -p full True
 	@$(BIN)/python -m helpers leaderboard runs/esc10
+	@cp runs/esc10/03_spectrogram_cnns/figures/models.png figures/esc10_cnns.png
+	@cp runs/esc10/05_classical_models/figures/models.png figures/esc10_classical.png
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	@uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --upgrade --no-header pyproject.toml -o requirements.lock

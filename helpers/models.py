@@ -136,8 +136,16 @@ def compact_cnn(
     return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="compact_cnn")
 
 
+def settings(part: keras.Layer | keras.Optimizer) -> dict:
+    """Give the settings of a layer or an optimiser, free of the running number in its name.
+
+    Used by notebook 03, which records them.
+    """
+    return {key: value for key, value in part.get_config().items() if key != "name"}
+
+
 def architecture(model: keras.Model) -> list[str]:
-    """Describe the layers of a network, free of the running numbers in their names.
+    """Describe the layers of a network.
 
     Returns
     -------
@@ -146,9 +154,6 @@ def architecture(model: keras.Model) -> list[str]:
 
     Notes
     -----
-    Used by notebook 03, which records it, so that a changed network is never taken for one trained before.
+    Recorded by notebook 03, so that a changed network is never taken for one trained before.
     """
-    return [
-        f"{type(layer).__name__} { {key: value for key, value in layer.get_config().items() if key != 'name'} }"
-        for layer in model.layers
-    ]
+    return [f"{type(layer).__name__} {settings(layer)}" for layer in model.layers]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers import notebooks, runs
+from helpers import evaluation, notebooks, runs
 from helpers.files import ROOT, write_json
 
 EXPECTED = Path(__file__).with_name("expected_metrics.json")
@@ -43,7 +43,7 @@ def execute(case: str, folder: Path) -> dict:
 def folders(tmp_path_factory):
     """One folder per dataset, so that notebook 06 finds the runs of 05 beside it."""
     made = {}
-    return lambda dataset: made.setdefault(dataset, tmp_path_factory.mktemp(dataset))
+    return lambda dataset: made.setdefault(dataset, tmp_path_factory.mktemp(dataset.replace(" ", "_")))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -52,7 +52,9 @@ def test_recorded_metrics(case, folders):
     expected = json.loads(EXPECTED.read_text())[case]
     assert set(expected) == set(metrics)
     for name, value in expected.items():
-        tolerance = TOLERANCE if abs(value) <= 1 else 0
+        # Counts are exact; scores move with the machine; differences between models are small, so is their leeway.
+        score = name.split("/")[-1] in (*evaluation.METRICS, "accuracy_per_fold")
+        tolerance = 0 if abs(value) > 1 else TOLERANCE if score else TOLERANCE / 2
         assert metrics[name]["value"] == pytest.approx(value, abs=tolerance), name
         assert metrics[name]["low"] <= metrics[name]["high"] and metrics[name]["n"] > 0
 
@@ -95,14 +97,14 @@ def test_papermill_by_hand_from_the_repository_root(tmp_path):
 @pytest.mark.skipif(
     "REAL_DATA" not in os.environ, reason="REAL_DATA names no folder with real recordings (ESC-50-master)"
 )
-@pytest.mark.parametrize("name", ["01", "02", "03", "05"])
-def test_the_notebooks_run_on_real_recordings(name, tmp_path):
+@pytest.mark.parametrize("name", ["01", "02", "03", "05", "06"])
+def test_the_notebooks_run_on_real_recordings(name, folders):
     (path,) = notebooks.select([name])
+    place = folders("real recordings")  # one for all, so that 06 finds the run of 05
     parameters = {"dataset": "esc50", "data_dir": str(Path(os.environ["REAL_DATA"]) / "ESC-50-master"), "limit": 100}
     parameters |= {"epochs": 1} if name in ("03", "05") else {}
-    notebooks.run([path], tmp_path, parameters)
-    metrics = runs.load(tmp_path / path.stem).metrics
-    assert metrics
+    notebooks.run([path], place, parameters)
+    assert runs.load(place / path.stem).metrics
 
 
 if __name__ == "__main__":
