@@ -99,7 +99,7 @@ def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None 
         ax.plot(value["value"], height, "o", color="black")
     if chance is not None:
         ax.axvline(chance, color="black", linestyle=":", label="nothing learnt")
-        ax.legend(loc="lower right")
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)  # above the axes, clear of the points
     n = recorded[ordered[0]].metrics[metric]["n"]
     ax.set_yticks(range(len(ordered)), ordered)
     ax.set(xlim=(0, 1), xlabel=f"{NAMES.get(metric, metric)} on {n} test clips (95 % interval)")
