@@ -65,7 +65,7 @@ def test_a_recorded_run_has_the_promised_files(folders):
     assert params["dataset"] == "esc50" and params["n_iter"] == 2
     predictions = pd.read_parquet(folder / "predictions.parquet")
     assert list(predictions.columns[:4]) == ["clip_id", "label", "predicted", "fold"]
-    shares = predictions.filter(like="p_")
+    shares = predictions.filter(regex="^p_")
     assert [name.removeprefix("p_") for name in shares] == sorted(predictions["label"].unique())
     assert shares.sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-4)
     assert (shares.idxmax(axis=1).str.removeprefix("p_") == predictions["predicted"]).all()
