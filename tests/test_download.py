@@ -1,7 +1,7 @@
 """Downloads from a server on this machine that serves, cuts, corrupts and lies."""
 
-import dataclasses
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import io
