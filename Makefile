@@ -47,9 +47,11 @@ results: setup  ## the README's table on real recordings: make results DATA=path
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make results DATA=path/to/ESC-50-master"; exit 2; }
 	@$(BIN)/python -m helpers run 03 05 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" \
 	  -p options '{"esc10_only": true}' -p full True
+	@$(BIN)/python -m helpers run 06 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" -p options '{"esc10_only": true}'
 	@$(BIN)/python -m helpers leaderboard runs/esc10
 	@cp runs/esc10/03_spectrogram_cnns/figures/models.png figures/esc10_cnns.png
 	@cp runs/esc10/05_classical_models/figures/models.png figures/esc10_classical.png
+	@cp runs/esc10/06_error_analysis/figures/faults.png figures/esc10_faults.png
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	@uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --upgrade --no-header pyproject.toml -o requirements.lock
