@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import math
 import os
 from pathlib import Path
 
@@ -14,14 +16,19 @@ from helpers.probe import probe
 from helpers.progress import in_batch
 
 ADVICE = "Fetch it again or leave it out; helpers.audit.audit finds all such files of a manifest."
-# A cut recording is read this much longer than asked for, so that the resampler's filter sees what comes after.
+# A part of a recording is read with this much around it, so that the resampler's filter sees what is there.
 _MARGIN_SECONDS = 0.1
 # MPEG decoders count their start-up differently; a difference of two frames is not a loss.
 _SLACK_FRAMES = 2 * 1152
+_BLOCK_FRAMES = 65_536
 
 
 def read(
-    path: str | os.PathLike, sr: int | None = None, mono: bool = True, seconds: float | None = None
+    path: str | os.PathLike,
+    sr: int | None = None,
+    mono: bool = True,
+    seconds: float | None = None,
+    offset: float = 0.0,
 ) -> tuple[np.ndarray, int]:
     """Read a recording, or say exactly what is wrong with the file.
 
@@ -34,8 +41,10 @@ def read(
     mono : bool
         Mix the channels to one (their mean).
     seconds : float, optional
-        Read at most this much from the start; a long recording then costs no more than a short one. What lies after
-        it is not decoded, hence not checked either.
+        Read at most this much; a long recording then costs no more than a short one. What lies after it is not
+        decoded, hence not checked either.
+    offset : float
+        Begin this many seconds after the start, at the nearest sample of `sr`.
 
     Returns
     -------
@@ -61,9 +70,19 @@ def read(
         raise _error(path, facts["reason"], facts["detail"])
     try:
         with sf.SoundFile(path) as sound:
-            file_sr, frames = sound.samplerate, sound.frames
+            file_sr, stop = sound.samplerate, sound.frames
+            sr = int(sr or file_sr)
+            if not 0 <= offset < stop / file_sr:
+                raise _error(path, "too short", f"nothing at {offset:g} s of {stop / file_sr:g} s")
+            start = round(offset * sr)
+            # Both rates have a sample at this frame, so the resampler's samples fall where those of the whole do.
+            period = file_sr // math.gcd(file_sr, sr)
+            first = max(0, int((start / sr - _MARGIN_SECONDS) * file_sr)) // period * period
             if seconds is not None:
-                frames = min(frames, int(np.ceil((seconds + _MARGIN_SECONDS) * file_sr)))
+                stop = min(stop, int(np.ceil((offset + seconds + _MARGIN_SECONDS) * file_sr)))
+            frames = stop - first
+            if first:
+                _skip(sound, first)
             y = sound.read(frames, dtype="float32", always_2d=not mono)
     except (sf.LibsndfileError, OSError) as cause:
         raise _error(path, "truncated", f"the decoder gives up: {cause}") from cause
@@ -73,8 +92,7 @@ def read(
         raise _error(path, "not audio", "samples that are not numbers (NaN or infinite)")
     if mono and y.ndim == 2:
         y = y.mean(axis=1)
-    sr = int(sr or file_sr)
-    y = resample(y, file_sr, sr)
+    y = resample(y, file_sr, sr)[start - first * sr // file_sr :]
     return (y if seconds is None else y[: round(seconds * sr)]), sr
 
 
@@ -131,6 +149,14 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
     from IPython.display import Audio
 
     return Audio(y, rate=sr)
+
+
+def _skip(sound: sf.SoundFile, frames: int) -> None:
+    """Go to a frame; telephone codecs such as GSM cannot jump, and are decoded from the start."""
+    if sound.seekable():
+        sound.seek(frames)
+    else:
+        collections.deque(sound.blocks(_BLOCK_FRAMES, frames=frames), maxlen=0)
 
 
 def _error(path: Path, reason: str, detail: str) -> AudioError:
