@@ -12,6 +12,7 @@ import scipy.signal
 import scipy.sparse
 
 from helpers import audio
+from helpers.denoise import denoise
 from helpers.errors import AudioError, CourseError
 from helpers.gammatone import gammatone_bands
 
@@ -51,6 +52,8 @@ class FeatureSpec:
     statistics : tuple of str
         "mean_mfcc" only: what is kept of each coefficient's course over time, in this order: "mean", "std", "min",
         "max", and "delta_std" (standard deviation of the step from frame to frame). n_mfcc values each.
+    denoise : bool
+        Turn the steady noise of each clip down first (`helpers.denoise`).
 
     Raises
     ------
@@ -70,6 +73,7 @@ class FeatureSpec:
     n_mels: int = 128
     n_mfcc: int = 32
     statistics: tuple[str, ...] = ("mean",)
+    denoise: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -80,6 +84,7 @@ class FeatureSpec:
                 raise CourseError(f"{name} must be a whole number above 0, not {value!r}.")
             object.__setattr__(self, name, int(value))  # 2048.0 and 2048 are one spec, not two
         object.__setattr__(self, "seconds", float(self.seconds))
+        object.__setattr__(self, "denoise", bool(self.denoise))
         if not 1 / self.sr <= self.seconds < float("inf"):
             raise CourseError(f"seconds must be above 0, not {self.seconds!r}.")
         if self.n_fft % 2:
@@ -142,7 +147,10 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
         raise AudioError(f"extract wants mono samples of shape (n,), n > 0, not {y.shape}.")
     if not np.isfinite(y).all():
         raise AudioError("The samples contain infinite values or values that are not a number.")
-    y = audio.fix_length(audio.resample(y, sr, spec.sr), spec.n_samples)
+    y = audio.resample(y, sr, spec.sr)[: spec.n_samples]
+    if spec.denoise:  # after cutting, as what is cut off need not be paid for; before padding, as zeros are no noise
+        y = denoise(y, spec.sr)
+    y = audio.fix_length(y, spec.n_samples)
     power = power_spectrogram(y, spec.n_fft, spec.hop_length)
     if spec.kind == "stft":
         return decibels(power)
