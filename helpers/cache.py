@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from helpers import audio, files
 from helpers.errors import CourseError
-from helpers.features import FeatureSpec, extract
+from helpers.features import FeatureSpec
 from helpers.fingerprint import code_version, settled, sha256, signature
 from helpers.locking import locked
 from helpers.progress import progress as progress_bar
@@ -210,7 +210,7 @@ class _Work:
 
     def _features(self, path: Path) -> bytes:
         y, sr = audio.read(path, sr=self.spec.sr, seconds=self.spec.seconds)
-        return extract(y, sr, self.spec).tobytes()
+        return self.spec.extract(y, sr).astype(np.float32, copy=False).tobytes()
 
     def _offset(self, row: int) -> int:
         return len(self.header) + row * self.row_bytes

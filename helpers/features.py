@@ -11,12 +11,12 @@ import scipy.fft
 import scipy.signal
 import scipy.sparse
 
-from helpers import audio
+from helpers import audio, yamnet_mel
 from helpers.denoise import denoise
 from helpers.errors import AudioError, CourseError
 from helpers.gammatone import gammatone_bands
 
-KINDS = ("logmel", "mfcc", "mean_mfcc", "stft", "gammatone")
+KINDS = ("logmel", "mfcc", "mean_mfcc", "stft", "gammatone", "yamnet")
 STATISTICS = {
     "mean": lambda mfcc: mfcc.mean(axis=1),
     "std": lambda mfcc: mfcc.std(axis=1),
@@ -38,7 +38,8 @@ class FeatureSpec:
     ----------
     kind : str
         "logmel" (n_mels × frames, dB), "mfcc" (n_mfcc × frames), "mean_mfcc" (n_mfcc values: the mean over time),
-        "stft" (power spectrogram, 1 + n_fft/2 × frames, dB) or "gammatone" (n_mels × frames, dB).
+        "stft" (power spectrogram, 1 + n_fft/2 × frames, dB), "gammatone" (n_mels × frames, dB) or "yamnet" (64 ×
+        frames, what that network reads; see `helpers.yamnet_model.spec`: nothing about it can be chosen).
     sr : int
         Sampling rate, Hz; recordings are resampled to it.
     seconds : float
@@ -94,6 +95,9 @@ class FeatureSpec:
         object.__setattr__(self, "statistics", tuple(self.statistics))
         if not self.statistics or set(self.statistics) - set(STATISTICS):
             raise CourseError(f"statistics must be some of {', '.join(STATISTICS)}, not {self.statistics!r}.")
+        fixed = yamnet_mel.SR, yamnet_mel.N_FFT, yamnet_mel.HOP_LENGTH, yamnet_mel.N_MELS
+        if self.kind == "yamnet" and (self.sr, self.n_fft, self.hop_length, self.n_mels) != fixed:
+            raise CourseError("YAMNet reads one kind of spectrogram only; take helpers.yamnet_model.spec(seconds).")
         if self.statistics != ("mean",) and self.kind != "mean_mfcc":
             raise CourseError(f"statistics belong to the kind 'mean_mfcc'; {self.kind!r} keeps every frame.")
 
@@ -104,7 +108,9 @@ class FeatureSpec:
 
     @property
     def n_frames(self) -> int:
-        """Frames per clip; the first and the last window are centred on the ends of the clip."""
+        """Frames per clip; the first and the last window are centred on the ends of the clip (not for "yamnet")."""
+        if self.kind == "yamnet":
+            return yamnet_mel.n_frames(self.n_samples)
         return 1 + self.n_samples // self.hop_length
 
     @property
@@ -112,8 +118,12 @@ class FeatureSpec:
         """Shape of the features of one clip."""
         if self.kind == "mean_mfcc":
             return (self.n_mfcc * len(self.statistics),)
-        rows = {"logmel": self.n_mels, "mfcc": self.n_mfcc, "stft": 1 + self.n_fft // 2, "gammatone": self.n_mels}
-        return rows[self.kind], self.n_frames
+        rows = {"mfcc": self.n_mfcc, "stft": 1 + self.n_fft // 2}
+        return rows.get(self.kind, self.n_mels), self.n_frames
+
+    def extract(self, y: np.ndarray, sr: int) -> np.ndarray:
+        """Compute the features of one clip; the same as `helpers.features.extract`."""
+        return extract(y, sr, self)
 
 
 def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
@@ -151,6 +161,8 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
     if spec.denoise:  # after cutting, as what is cut off need not be paid for; before padding, as zeros are no noise
         y = denoise(y, spec.sr)
     y = audio.fix_length(y, spec.n_samples)
+    if spec.kind == "yamnet":
+        return yamnet_mel.log_mel(y)
     power = power_spectrogram(y, spec.n_fft, spec.hop_length)
     if spec.kind == "stft":
         return decibels(power)
@@ -181,7 +193,7 @@ def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     Raises
     ------
     CourseError
-        The kind is "mean_mfcc": values, not an image.
+        The kind is "mean_mfcc" (values, not an image) or "yamnet" (read as it is).
 
     Notes
     -----
@@ -190,6 +202,8 @@ def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     """
     if spec.kind == "mean_mfcc":
         raise CourseError("mean MFCCs are no image: standardise them with mean and deviation of the training rows.")
+    if spec.kind == "yamnet":
+        raise CourseError("YAMNet was trained on its spectrogram as it is; it must not be scaled.")
     if spec.kind == "mfcc":
         # Orthonormal DCT: the first coefficient is √n_mels times the mean level; the others shrink with their number.
         high = 27.0 * np.sqrt(spec.n_mels / np.maximum(1, np.arange(spec.n_mfcc)))[:, None]

@@ -81,7 +81,7 @@ def test_equal_to_librosa(name, y, spec):
 
 
 def test_default_shapes():
-    shapes = {kind: FeatureSpec(kind).shape for kind in KINDS}
+    shapes = {kind: FeatureSpec(kind).shape for kind in KINDS if kind != "yamnet"}
     assert shapes == {
         "logmel": (128, 216),
         "mfcc": (32, 216),

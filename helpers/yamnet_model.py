@@ -1,0 +1,159 @@
+"""YAMNet as a Keras model that can be trained further, with the weights of the LiteRT file."""
+
+from __future__ import annotations
+
+import os
+
+import keras
+import numpy as np
+from keras import layers, ops
+from sklearn.pipeline import Pipeline
+
+from helpers import litert
+from helpers.errors import CourseError
+from helpers.features import FeatureSpec
+from helpers.yamnet_mel import HOP_LENGTH, N_FFT, N_MELS, PATCH, PATCH_HOP, SR
+
+# Channels and stride of the 13 pairs of a depthwise and a pointwise convolution: MobileNet v1 for pictures of 96 × 64.
+PAIRS = [
+    *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
+    *((512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1)),
+]
+
+
+def spec(seconds: float = 5.0, denoise: bool = False) -> FeatureSpec:
+    """Name the features the network reads.
+
+    Used by notebook 04.
+    """
+    return FeatureSpec(
+        "yamnet", sr=SR, seconds=seconds, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, **({"denoise": True} if denoise else {})
+    )
+
+
+def network(path: str | os.PathLike | bytes | None) -> keras.Model:
+    """Build the network that turns one patch into an embedding and scores.
+
+    Parameters
+    ----------
+    path : path, bytes or None
+        LiteRT file (or its content) to take the weights from. None: random weights (He), for a control.
+
+    Returns
+    -------
+    keras.Model
+        Input [shape=(n, 96, 64, 1)]: patches of `helpers.yamnet_mel.log_mel`, frames × bands. Outputs: embedding
+        [shape=(n, 1024)] and scores [shape=(n, 521)].
+
+    Raises
+    ------
+    CourseError
+        The file does not hold YAMNet's layers.
+
+    Notes
+    -----
+    MobileNet v1 (Howard et al. 2017) trained on AudioSet by Plakal and Ellis (2019). Batch normalisation is part of the
+    convolutions' weights in the file, and stays so here: there are no statistics that training on few clips could
+    spoil. Used by notebook 04.
+    """
+    inputs = keras.Input((PATCH, N_MELS, 1))
+    he, relu = "he_normal", {"padding": "same", "activation": "relu"}
+    x = layers.Conv2D(32, 3, strides=2, kernel_initializer=he, name="conv_1", **relu)(inputs)
+    for number, (channels, stride) in enumerate(PAIRS, start=2):
+        x = layers.DepthwiseConv2D(3, stride, depthwise_initializer=he, name=f"depth_{number}", **relu)(x)
+        x = layers.Conv2D(channels, 1, kernel_initializer=he, name=f"conv_{number}", **relu)(x)
+    embedding = layers.GlobalAveragePooling2D(name="embedding")(x)
+    scores = layers.Dense(521, activation="sigmoid", name="scores")(embedding)
+    model = keras.Model(inputs, [embedding, scores], name="yamnet")
+    if path is not None:
+        _load(model, path)
+    return model
+
+
+def classifier(
+    base: keras.Model, n_frames: int, n_classes: int, hop: int = PATCH_HOP, dropout: float = 0.0
+) -> keras.Model:
+    """Put YAMNet under a new output layer that says one thing about a whole clip.
+
+    The clip is cut into patches, every patch gets its embedding, and the mean of the embeddings is classified.
+
+    Parameters
+    ----------
+    base : keras.Model
+        As made by `network`; its weights are shared, not copied.
+    n_frames : int
+        Frames of the clip, from `spec(...).shape`.
+    n_classes : int
+    hop : int
+        Frames from one patch to the next: 48 as published; 96 takes half the time, good enough while training.
+    dropout : float
+        Rate before the output layer.
+
+    Returns
+    -------
+    keras.Model
+        Input [shape=(n, 64, n_frames)], softmax output [shape=(n, n_classes)], not compiled.
+
+    Notes
+    -----
+    Used by notebook 04.
+    """
+    inputs = keras.Input((N_MELS, n_frames))
+    frames = layers.Permute((2, 1))(inputs)
+    starts = range(0, n_frames - PATCH + 1, hop)
+    patches = ops.stack([frames[:, start : start + PATCH] for start in starts], axis=1)
+    patches = ops.reshape(patches, (-1, PATCH, N_MELS, 1))
+    embedder = keras.Model(base.input, base.get_layer("embedding").output, name="yamnet")
+    embedding = ops.reshape(embedder(patches), (-1, len(starts), embedder.output.shape[-1]))
+    pooled = layers.GlobalAveragePooling1D(name="clip_embedding")(embedding)
+    if dropout:
+        pooled = layers.Dropout(dropout)(pooled)
+    outputs = layers.Dense(n_classes, activation="softmax", name="head")(pooled)
+    return keras.Model(inputs, outputs, name="yamnet_classifier")
+
+
+def embeddings(model: keras.Model) -> keras.Model:
+    """Give the part of a `classifier` that computes the clip's embedding [shape=(n, 1024)].
+
+    Used by notebook 04.
+    """
+    return keras.Model(model.input, model.get_layer("clip_embedding").output)
+
+
+def set_head(model: keras.Model, probe: Pipeline) -> None:
+    """Put a linear probe into the output layer of a `classifier`: fine-tuning then starts from what the probe knows.
+
+    Parameters
+    ----------
+    model : keras.Model
+    probe : sklearn.pipeline.Pipeline
+        A StandardScaler and a LogisticRegression, fitted on the clip embeddings of `embeddings(model)`.
+
+    Notes
+    -----
+    The model's output then equals the probe's probabilities. Linear probing first, then fine-tuning: Kumar et al. 2022.
+    Used by notebook 04.
+    """
+    scaler, regression = probe[0], probe[-1]
+    kernel = regression.coef_ / scaler.scale_
+    bias = regression.intercept_ - kernel @ scaler.mean_
+    model.get_layer("head").set_weights([kernel.T.astype(np.float32), bias.astype(np.float32)])
+
+
+def _load(model: keras.Model, path: str | os.PathLike | bytes) -> None:
+    found = litert.weights(path)
+    first = next((n for n, (kernel, _) in enumerate(found) if kernel.shape == (32, 3, 3, 1)), len(found))
+    found = found[first:]  # before it comes the matrix of the mel bands, which yamnet_mel computes without rounding
+    wanted = [layer for layer in model.layers if layer.weights]
+    if len(found) != len(wanted):
+        raise CourseError(
+            f"The file holds {len(found)} layers from the first convolution on; YAMNet has {len(wanted)}."
+        )
+    for layer, (kernel, bias) in zip(wanted, found, strict=True):
+        dense = isinstance(layer, layers.Dense)
+        kernel = kernel.reshape(len(kernel), -1).T if dense else kernel.transpose(1, 2, 3, 0)
+        if [kernel.shape, bias.shape] != [tuple(weight.shape) for weight in layer.weights]:
+            raise CourseError(
+                f"Layer {layer.name} of YAMNet has weights {layer.kernel.shape}; the file has {kernel.shape}."
+            )
+        layer.set_weights([kernel, bias])

@@ -1,0 +1,300 @@
+"""YAMNet: its spectrogram, its LiteRT file, and the Keras model with the same weights.
+
+Nobody's weights are part of this repository. A stand-in is made here: the published architecture with random weights,
+written by TensorFlow's own converter with the spectrogram in front, once in 32 bits and once with eight-bit weights, as
+the published file has them. With REAL_DATA, the same is asked of the real file and of real recordings.
+"""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from helpers import audio, cache, features, litert, yamnet, yamnet_mel, yamnet_model
+from helpers.errors import CourseError, DataMissing, DownloadError
+
+SR = 16000
+needs_real_data = pytest.mark.skipif(
+    "REAL_DATA" not in os.environ, reason="REAL_DATA names no folder with YAMNet and ESC-50-master"
+)
+
+
+def sound(seconds, seed=0):
+    rng = np.random.default_rng(seed)
+    n = round(seconds * SR)
+    tone = np.sin(2 * np.pi * np.cumsum(rng.uniform(200, 3000)) * np.arange(n) / SR)
+    return (0.3 * tone + 0.05 * rng.standard_normal(n)).astype(np.float32)
+
+
+def reference_mel(y):
+    """TensorFlow's own signal functions, as YAMNet's publication uses them."""
+    spectrum = tf.abs(tf.signal.stft(y, 400, 160, 512))
+    bands = tf.signal.linear_to_mel_weight_matrix(64, 257, SR, 125.0, 7500.0)
+    return tf.math.log(tf.matmul(spectrum, bands) + 0.001)
+
+
+@pytest.fixture(scope="module")
+def twin():
+    """The Keras network whose random weights the stand-ins hold."""
+    keras.utils.set_random_seed(1)
+    return yamnet_model.network(None)
+
+
+@pytest.fixture(scope="module")
+def stand_ins(twin, tmp_path_factory):
+    """Paths of the stand-ins: {32: ..., 8: ...} (bits of the weights)."""
+
+    @tf.function(input_signature=[tf.TensorSpec([15600], tf.float32)])
+    def published(waveform):
+        frames = tf.signal.frame(waveform, 400, 160) * tf.signal.hann_window(400)
+        spectrum = tf.abs(tf.signal.rfft(frames, [512]))
+        mel = tf.math.log(tf.matmul(spectrum, tf.constant(yamnet_mel.mel_bands(), tf.float32)) + 0.001)
+        return twin(tf.reshape(mel, (1, 96, 64, 1)))[1]
+
+    frozen = convert_variables_to_constants_v2(published.get_concrete_function())
+    folder, paths = tmp_path_factory.mktemp("weights"), {}
+    for bits in (32, 8):
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+        converter.optimizations = [tf.lite.Optimize.DEFAULT] if bits == 8 else []
+        paths[bits] = folder / str(bits) / "yamnet.tflite"
+        paths[bits].parent.mkdir()
+        paths[bits].write_bytes(converter.convert())
+    return paths
+
+
+def in_keras(model, y):
+    mel = yamnet_mel.log_mel(y).T
+    patches = np.stack([mel[start : start + 96] for start in range(0, len(mel) - 95, 48)])
+    embedding, scores = model.predict(patches[..., np.newaxis], verbose=0)
+    return scores, embedding
+
+
+def test_the_spectrogram_is_tensorflows():
+    y = sound(0.975 + 0.48)
+    assert yamnet_mel.log_mel(y).T == pytest.approx(reference_mel(y).numpy(), abs=2e-4)
+    assert yamnet_mel.mel_bands() == pytest.approx(
+        tf.signal.linear_to_mel_weight_matrix(64, 257, SR, 125.0, 7500.0).numpy(), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(("seconds", "patches"), [(0.1, 1), (0.975, 1), (0.98, 2), (1.455, 2), (5.0, 10)])
+def test_a_clip_is_filled_up_to_whole_patches(seconds, patches):
+    y = sound(seconds)
+    mel = yamnet_mel.log_mel(y)
+    assert yamnet_mel.n_patches(len(y)) == patches
+    assert mel.shape == (64, 96 + 48 * (patches - 1)) == yamnet_model.spec(seconds).shape
+    # What was filled up is silence: log(0.001).
+    assert mel[:, (len(y) // 160) + 1 :] == pytest.approx(np.log(0.001), abs=1e-6)
+
+
+def test_the_features_are_the_spectrogram():
+    y = sound(2.0)
+    spec = yamnet_model.spec(1.5)
+    assert np.array_equal(features.extract(y, SR, spec), yamnet_mel.log_mel(y[:24000]))
+    with pytest.raises(CourseError, match="must not be scaled"):
+        features.scale(features.extract(y, SR, spec), spec)
+    with pytest.raises(CourseError, match=r"yamnet_model\.spec"):
+        features.FeatureSpec("yamnet")
+
+
+def test_the_network_has_the_published_size():
+    # 3.7 million weights (model card): convolutions of MobileNet v1 with one input channel, their batch normalisation
+    # folded into a bias each, and 521 outputs.
+    convolutions = 32 * 9 + sum(9 * before + before * after for before, after in CHANNELS)
+    biases = 32 + sum(before + after for before, after in CHANNELS)
+    assert yamnet_model.network(None).count_params() == convolutions + biases + 1024 * 521 + 521 == 3_729_481
+
+
+WIDTHS = [32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024]
+CHANNELS = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+
+
+def test_the_runtime_finds_scores_and_embedding(twin, stand_ins):
+    y = sound(3.0)
+    scores, embedding = yamnet.LiteRT(stand_ins[32])(y)
+    wanted_scores, wanted_embedding = in_keras(twin, y)
+    assert scores.shape == (6, 521) and embedding.shape == (6, 1024)
+    assert scores == pytest.approx(wanted_scores, abs=1e-4)
+    assert embedding == pytest.approx(wanted_embedding, abs=1e-3 * float(np.abs(wanted_embedding).max()))
+
+
+def test_weights_of_32_bits_are_read_exactly(twin, stand_ins):
+    read = yamnet_model.network(stand_ins[32])
+    for one, other in zip(read.weights, twin.weights, strict=True):
+        assert np.abs(one.numpy() - other.numpy()).max() < 1e-6, one.path
+
+
+def test_eight_bit_weights_are_read_to_half_a_step(twin, stand_ins):
+    read = yamnet_model.network(stand_ins[8])
+    kinds = {tensor.type for tensor in litert.read_graph(stand_ins[8]).subgraphs[0].tensors}
+    assert litert.schema.TensorType.INT8 in kinds  # else this test would see nothing
+    for one, other in zip(read.weights, twin.weights, strict=True):
+        step = 2 * np.abs(other.numpy()).max() / 255
+        assert np.abs(one.numpy() - other.numpy()).max() <= 0.51 * step, one.path
+
+
+def test_parity_with_the_runtime(stand_ins):
+    model, y = yamnet_model.network(stand_ins[8]), sound(3.0)
+    scores, embedding = yamnet.LiteRT(litert.float_copy(stand_ins[8]))(y)
+    native_scores, native_embedding = in_keras(model, y)
+    # The matrix of the mel bands is rounded to eight bits in the file; Keras has it exactly.
+    assert native_scores == pytest.approx(scores, abs=0.02)
+    assert native_embedding == pytest.approx(embedding, abs=0.03 * float(np.abs(embedding).max()))
+    assert (native_scores.argmax(axis=1) == scores.argmax(axis=1)).all()
+
+
+@needs_real_data
+def test_parity_on_real_clips():
+    folder = Path(os.environ["REAL_DATA"])
+    path = yamnet.find(folder / "yamnet")
+    model, runner = yamnet_model.network(path), yamnet.LiteRT(litert.float_copy(path))
+    for clip in sorted((folder / "ESC-50-master/audio").glob("*.wav"))[::40]:
+        y, _ = audio.read(clip, sr=SR)
+        scores, _ = runner(y)
+        native_scores, _ = in_keras(model, y)
+        assert np.abs(native_scores - scores).max() < 0.02, clip.name
+        sure = (
+            scores.max(axis=1) - np.sort(scores, axis=1)[:, -2] > 0.02
+        )  # where first and second are not as good as equal
+        assert (native_scores.argmax(axis=1) == scores.argmax(axis=1))[sure].all(), clip.name
+
+
+def test_the_classifier_averages_patches(twin):
+    n_frames = yamnet_model.spec(2.0).n_frames
+    model = yamnet_model.classifier(twin, n_frames, 3)
+    y = sound(2.0)
+    embedding = yamnet_model.embeddings(model).predict(yamnet_mel.log_mel(y)[np.newaxis], verbose=0)[0]
+    wanted = in_keras(twin, y)[1].mean(axis=0)
+    assert embedding == pytest.approx(wanted, abs=1e-4 * float(np.abs(wanted).max()))
+
+
+def test_a_probe_becomes_the_head_and_survives_saving(twin, tmp_path):
+    n_frames = yamnet_model.spec(1.0).n_frames
+    model = yamnet_model.classifier(twin, n_frames, 3)
+    X = np.stack([yamnet_mel.log_mel(sound(1.0, seed)) for seed in range(12)])
+    embedded = yamnet_model.embeddings(model).predict(X, verbose=0)
+    probe = make_pipeline(StandardScaler(), LogisticRegression()).fit(embedded, np.arange(12) % 3)
+    yamnet_model.set_head(model, probe)
+    wanted = probe.predict_proba(embedded)
+    assert model.predict(X, verbose=0) == pytest.approx(wanted, abs=1e-3)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.predict(X, verbose=0) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_patches_twice_as_far_apart_share_the_weights(twin):
+    n_frames = yamnet_model.spec(5.0).n_frames
+    near, far = (yamnet_model.classifier(twin, n_frames, 2, hop) for hop in (48, 96))
+    mel = yamnet_mel.log_mel(sound(5.0))
+    every = in_keras(twin, sound(5.0))[1]
+    embedded = yamnet_model.embeddings(far).predict(mel[np.newaxis], verbose=0)[0]
+    assert embedded == pytest.approx(every[::2].mean(axis=0), abs=1e-3 * float(np.abs(every).max()))
+    assert len(near.trainable_weights) == len(far.trainable_weights)
+    assert near.get_layer("yamnet").weights[0] is far.get_layer("yamnet").weights[0]
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network, and an empty cache."""
+
+    def refuse(*arguments, **options):
+        raise DownloadError("no network here.")
+
+    monkeypatch.setattr(yamnet.download, "fetch", refuse)
+    monkeypatch.setattr(yamnet, "CACHE", tmp_path / "cache")
+    return tmp_path
+
+
+def test_it_is_found_where_the_user_says_or_in_the_cache(offline):
+    with pytest.raises(DataMissing, match="weights_dir"):
+        yamnet.find(offline / "mine")
+    for folder in ("cache", "mine"):
+        (offline / folder).mkdir()
+        (offline / folder / "yamnet.tflite").write_bytes(b"x")
+        assert yamnet.find(offline / "mine").parent.name == folder
+
+
+def test_a_download_is_checked(monkeypatch, tmp_path):
+    """What a server sends instead of YAMNet is not kept."""
+    import http.server
+    import threading
+
+    class Impostor(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>not YAMNet</html>")
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Impostor)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/yamnet.tflite"
+    published = yamnet.PUBLISHED
+    monkeypatch.setattr(yamnet, "PUBLISHED", type(published)(address, published.size, published.hash))
+    monkeypatch.setattr(yamnet, "CACHE", tmp_path)
+    with pytest.raises(DataMissing, match="not what was published"):
+        yamnet.find()
+    assert not (tmp_path / "yamnet.tflite").exists()
+    server.shutdown()
+
+
+def test_other_files_are_refused(stand_ins, tmp_path):
+    for content in (b"", b"RIFF0000WAVE", stand_ins[8].read_bytes()[:300]):
+        path = tmp_path / "yamnet.tflite"
+        path.write_bytes(content)
+        with pytest.raises(CourseError, match="LiteRT"):
+            yamnet.LiteRT(path)
+    small = keras.Sequential([keras.Input((8,)), keras.layers.Dense(521)])
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(small).convert())
+    with pytest.raises(CourseError, match="not YAMNet"):
+        yamnet.LiteRT(path)
+    with pytest.raises(CourseError, match="layers"):
+        yamnet_model.network(path)
+
+
+def test_embeddings_are_cached_by_file(stand_ins, tmp_path):
+    import pandas as pd
+
+    y = sound(2.0)
+    soundfile.write(tmp_path / "a.wav", y, SR, subtype="FLOAT")
+    manifest = pd.DataFrame({"clip_id": ["a"], "path": [str(tmp_path / "a.wav")]})
+    folders = set()
+    for bits in (8, 32):
+        spec = yamnet.EmbeddingSpec(str(stand_ins[bits]), seconds=2.0)
+        found = cache.features(manifest, spec, tmp_path / "cache", progress=False)
+        assert found.shape == (1, 1024)
+        assert found[0] == pytest.approx(yamnet.LiteRT(stand_ins[bits])(y)[1].mean(axis=0), rel=1e-5)
+        folders.add(cache.folder(manifest, spec, tmp_path / "cache"))
+    assert len(folders) == 2
+    with pytest.raises(DataMissing, match="another build"):
+        yamnet.EmbeddingSpec(str(stand_ins[8]), digest="0" * 64)
+    with pytest.raises(DataMissing, match="is missing"):
+        yamnet.EmbeddingSpec(str(tmp_path / "gone.tflite"))
+
+
+def test_names_of_the_classes(stand_ins, tmp_path):
+    import shutil
+    import zipfile
+
+    names = [f"Sound {number}" for number in range(521)]
+    path = tmp_path / "yamnet.tflite"
+    shutil.copy(stand_ins[32], path)
+    with pytest.raises(DataMissing, match="yamnet_class_map"):
+        yamnet.class_names(path)
+    lines = "index,mid,display_name\n" + "".join(f"{n},/m/{n},{name}\n" for n, name in enumerate(names))
+    (tmp_path / "yamnet_class_map.csv").write_text(lines)
+    assert yamnet.class_names(path) == names
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "\n".join(reversed(names)))
+    assert yamnet.class_names(path) == names[::-1]
+    assert yamnet.LiteRT(path)(sound(1.0))[0].shape == (2, 521)
