@@ -44,14 +44,17 @@ class Batches(keras.utils.PyDataset):
         Draw the rows in a new order every epoch.
     seed : int
         Order and augmentation depend on (seed, epoch, batch) only, so a rerun sees the same batches.
+    channel : bool
+        Give pictures the axis of their one channel: (b, bands, frames, 1).
 
     Notes
     -----
-    Used by notebook 03.
+    Used by notebooks 03 and 04.
     """
 
-    def __init__(self, X, y, rows, scale, batch_size=32, augmentations=(), shuffle=True, seed=0):
+    def __init__(self, X, y, rows, scale, batch_size=32, augmentations=(), shuffle=True, seed=0, channel=True):
         super().__init__()
+        self.channel = channel
         self.X, self.y, self.rows, self.scale = X, y, np.asarray(rows), scale
         self.batch_size, self.augmentations, self.shuffle, self.seed = batch_size, augmentations, shuffle, seed
         self.epoch = -1
@@ -66,7 +69,7 @@ class Batches(keras.utils.PyDataset):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         for augmentation in self.augmentations:
             batch, labels = augmentation(batch, labels, rng)
-        return (batch[..., np.newaxis] if batch.ndim == 3 else batch), labels
+        return (batch[..., np.newaxis] if self.channel else batch), labels
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch."""
@@ -143,7 +146,7 @@ def cross_validate(
 
     Notes
     -----
-    Used by notebooks 03 and 05.
+    Used by notebooks 03, 04 and 05.
     """
     # One prediction function per model is what we want; TensorFlow takes it for a mistake and would say so each time.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -27,7 +27,7 @@ def spec(seconds: float = 5.0, denoise: bool = False) -> FeatureSpec:
     Used by notebook 04.
     """
     return FeatureSpec(
-        "yamnet", sr=SR, seconds=seconds, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, **({"denoise": True} if denoise else {})
+        "yamnet", sr=SR, seconds=seconds, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, denoise=denoise
     )
 
 
@@ -112,6 +112,25 @@ def classifier(
     return keras.Model(inputs, outputs, name="yamnet_classifier")
 
 
+def with_hop(model: keras.Model, hop: int) -> keras.Model:
+    """Give a `classifier` with the same weights (shared) and another distance of patches.
+
+    Used by notebook 04.
+    """
+    other = classifier(model.get_layer("yamnet"), model.input.shape[-1], model.output.shape[-1], hop)
+    other.get_layer("head").set_weights(model.get_layer("head").get_weights())
+    return other
+
+
+def patches(mel: np.ndarray) -> np.ndarray:
+    """Cut a spectrogram [shape=(64, n_frames)] into what `network` reads [shape=(n_patches, 96, 64, 1)].
+
+    Used by notebook 04.
+    """
+    starts = range(0, mel.shape[1] - PATCH + 1, PATCH_HOP)
+    return np.stack([mel[:, start : start + PATCH].T for start in starts])[..., np.newaxis]
+
+
 def embeddings(model: keras.Model) -> keras.Model:
     """Give the part of a `classifier` that computes the clip's embedding [shape=(n, 1024)].
 
@@ -121,13 +140,16 @@ def embeddings(model: keras.Model) -> keras.Model:
 
 
 def set_head(model: keras.Model, probe: Pipeline) -> None:
-    """Put a linear probe into the output layer of a `classifier`: fine-tuning then starts from what the probe knows.
+    """Put a linear probe into the output layer of a classifier: fine-tuning then starts from what the probe knows.
 
     Parameters
     ----------
     model : keras.Model
+        Whose layer "head" is one dense layer with softmax: a `classifier`, or one of `helpers.backbones` without
+        hidden units.
     probe : sklearn.pipeline.Pipeline
-        A StandardScaler and a LogisticRegression, fitted on the clip embeddings of `embeddings(model)`.
+        A StandardScaler and a LogisticRegression, fitted on the model's embeddings and on numbers of classes. A class
+        it has not met gets a probability of practically 0.
 
     Notes
     -----
@@ -135,8 +157,14 @@ def set_head(model: keras.Model, probe: Pipeline) -> None:
     Used by notebook 04.
     """
     scaler, regression = probe[0], probe[-1]
-    kernel = regression.coef_ / scaler.scale_
-    bias = regression.intercept_ - kernel @ scaler.mean_
+    kernel, bias = np.zeros((model.output.shape[-1], scaler.n_features_in_)), np.full(model.output.shape[-1], -30.0)
+    if len(regression.classes_) == 2:  # scikit-learn then keeps the difference of the two only
+        bias[regression.classes_] = 0.0, regression.intercept_[0]
+        kernel[regression.classes_[1]] = regression.coef_[0]
+    else:
+        bias[regression.classes_], kernel[regression.classes_] = regression.intercept_, regression.coef_
+    kernel = kernel / scaler.scale_
+    bias = bias - kernel @ scaler.mean_
     model.get_layer("head").set_weights([kernel.T.astype(np.float32), bias.astype(np.float32)])
 
 
