@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
 from helpers.errors import CourseError
-from helpers.files import ROOT, short
+from helpers.files import ROOT, resolve, short
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -47,6 +48,24 @@ def _run(options: argparse.Namespace) -> None:
     beside = "<dataset>/<notebook>" if out == notebooks.RUNS else "<notebook>"
     run_dir = parameters.get("run_dir") or f"{short(out)}/{beside}"
     print(f"Executed notebooks and logs are in {short(out)}/, runs in {run_dir}, figures in {run_dir}/figures.")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on this machine's processor
+    from helpers import runs, serving
+
+    out = serving.writable(options.out)
+    run = runs.load(resolve(options.run).absolute())
+    predictions, files = serving.predict(run, options.folder, options.hop)
+    written = serving.write(out, predictions, files)
+    print(f"{(files['windows'] > 0).sum()} of {len(files)} files were heard, in {len(predictions)} windows.")
+    listed = files if len(files) <= 20 else files[files["flags"] != ""].head(20)
+    for file in listed.itertuples():
+        said = f"{file.predicted} ({file.confidence:.2f})" if file.windows else "not heard"
+        print(f"  {file.file}: {said}{'; ' if file.flags else ''}{file.flags}")
+    if len(listed) < len(files):
+        print(f"  (the first {len(listed)} with flags; the table has all)")
+    print("Written:", ", ".join(short(path) for path in written))
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
@@ -112,6 +131,11 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--force", action="store_true", help="execute even what is up to date")
     command.add_argument("--refresh", action="store_true", help="keep the outputs in the notebooks themselves")
+    command = add("predict", _predict, "let a recorded model hear recordings of your own")
+    command.add_argument("folder", help="folder with recordings of any format and length, or a single one")
+    command.add_argument("--run", required=True, help="folder of a recorded run")
+    command.add_argument("--out", default="predictions.csv", help="table of windows (default: %(default)s)")
+    command.add_argument("--hop", type=float, help="seconds from window to window (default: half a window)")
     command = add("leaderboard", _leaderboard, "all recorded models in one table")
     command.add_argument("root", nargs="?", default="runs", help="folder of runs (default: %(default)s)")
     add_dataset(add("benchmark", _benchmark, "measure feature extraction: clips per second and memory"), "esc50")

@@ -135,3 +135,67 @@ def learning_curves(histories: Mapping[str, Mapping[str, list[float]]]) -> Figur
         ax.set_ylabel("loss (cross-entropy)")
     axes[0, 0].legend()
     return fig
+
+
+def timeline(predictions: pd.DataFrame, files: pd.DataFrame, most: int = 12) -> Figure:
+    """What a model heard over time: one panel per recording, in it one row of grey per class.
+
+    Parameters
+    ----------
+    predictions, files : pandas.DataFrame
+        As given by `helpers.serving.predict`.
+    most : int
+        Recordings drawn; the title says how many are not.
+
+    Notes
+    -----
+    Windows overlap, so each is drawn around its middle, up to halfway to its neighbours; the first and the last reach
+    to the ends of the recording. The rows are the classes predicted most often, then the sum of all others. Used by
+    notebook 04.
+    """
+    heard = files[files["windows"] > 0]
+    drawn = heard.head(most)
+    pictures = [_over_time(predictions[predictions["file"] == name]) for name in drawn["file"]]
+    heights = [0.2 * len(table) + 0.6 for table, *_ in pictures] or [0.3]
+    fig, axes = plt.subplots(
+        len(heights), figsize=(9, sum(heights) + 0.5), height_ratios=heights, squeeze=False, layout="constrained"
+    )
+    counts = {"drawn": len(drawn), "heard, not drawn": len(heard) - len(drawn), "not heard": len(files) - len(heard)}
+    title = "files: " + "; ".join(f"{n} {what}" for what, n in counts.items() if n)
+    fig.suptitle(f"{title} (hatched: silent)" if predictions["silent"].any() else title, fontsize=10)
+    for ax, (table, edges, silent), file in zip(axes[:, 0], pictures, drawn.itertuples(), strict=False):
+        image = ax.pcolormesh(edges, np.arange(len(table) + 1), table, cmap="Greys", vmin=0, vmax=1)
+        for window in silent:
+            ax.axvspan(*edges[window : window + 2], fill=False, hatch="////", edgecolor="0.5", linewidth=0)
+        ax.set_yticks(
+            np.arange(len(table)) + 0.5, [_cut(name, 24) for name in table.index], fontsize=8, parse_math=False
+        )
+        ax.invert_yaxis()
+        ax.tick_params(axis="x", labelsize=8)
+        name = file.file if len(file.file) <= 50 else f"…{file.file[-49:]}"
+        text = f"{name}: {file.predicted} ({file.confidence:.2f})   {file.flags}"
+        ax.set_title(_cut(text, 125), fontsize=8, loc="left", parse_math=False)
+    if not pictures:
+        axes[0, 0].axis("off")
+        return fig
+    axes[-1, 0].set_xlabel("time, s")
+    fig.colorbar(image, ax=axes[:, 0].tolist(), label="probability", shrink=min(1.0, 2.5 / sum(heights)), pad=0.01)
+    return fig
+
+
+def _over_time(windows: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Probabilities (classes by windows), edges of the windows (s), and which windows are silent."""
+    table = windows.filter(regex="^p_").rename(columns=lambda name: name[2:])
+    often = windows.loc[~windows["silent"], "predicted"].value_counts().reindex(table.columns, fill_value=0)
+    ranks = pd.DataFrame({"often": often, "mean": table.mean()}).sort_values(["often", "mean"], ascending=False)
+    shown = list(ranks.index[: int(np.clip((often > 0).sum(), 3, 7))])
+    if len(shown) < len(table.columns):
+        shown.append("all others")
+        table["all others"] = table.drop(columns=shown[:-1]).sum(axis=1)
+    middles = ((windows["start"] + windows["end"]) / 2).to_numpy()
+    edges = np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, windows["end"].iloc[-1:]])
+    return table[shown].mask(windows["silent"]).T, edges, np.flatnonzero(windows["silent"])
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
