@@ -11,6 +11,7 @@ from helpers.errors import CourseError
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.figure import Figure
 
 # Points on the way whose gradients are computed at once: enough to keep two cores busy, and memory stays bounded.
 _BATCH = 16
@@ -116,6 +117,81 @@ def integrated_gradients(
     return Attribution((mean_gradient * way).astype(np.float32), float(ends[0]), float(ends[1]))
 
 
+def attribution_plot(
+    picture: np.ndarray,
+    values: np.ndarray,
+    seconds: float,
+    title: str,
+    rows: str = "mel band",
+    unit: str = "level, 0 to 1",
+) -> Figure:
+    """Draw what spoke for and against a class: lines over the picture, and the attributions themselves below it.
+
+    Parameters
+    ----------
+    picture, values : np.ndarray [shape=(bands, frames) or (bands, frames, channels)]
+        The picture and its attributions (`Attribution.values`). Of channels, the mean and the sum are drawn.
+    seconds : float
+        Length of the time axis.
+    title, rows : str
+        `rows` says what the bands are.
+    unit : str
+        Of the picture.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    CourseError
+        The two do not have the same shape.
+
+    Notes
+    -----
+    Attributions of single pixels flicker, so both panels show them averaged over their neighbours (a Gaussian; their
+    sum stays). Solid lines enclose the strongest half of what speaks for the class; dashed lines what speaks against it
+    as strongly. Hatched is all that speaks against it at a quarter of that strength or more, so that nothing hangs on
+    colour. Used by notebook 04.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
+    from scipy.ndimage import gaussian_filter
+
+    if picture.shape != values.shape or picture.ndim not in (2, 3):
+        raise CourseError(f"The picture has the shape {picture.shape}, its attributions {values.shape}.")
+    if picture.ndim == 3:
+        picture, values = picture.mean(axis=2), values.sum(axis=2)
+    smooth = gaussian_filter(values.astype(np.float64), np.maximum(1, np.array(values.shape) / 64))
+    level = _half(np.maximum(smooth, 0)) or _half(np.maximum(-smooth, 0)) or 1.0
+    options = {"origin": "lower", "aspect": "auto", "extent": (0, seconds, 0, len(values))}
+    n_bands, n_frames = values.shape
+    grid = (np.arange(n_frames) + 0.5) * seconds / n_frames, np.arange(n_bands) + 0.5, smooth
+    fig, axes = plt.subplots(2, figsize=(8, 6), sharex=True, sharey=True, layout="constrained")
+    # Loud is mid-grey, not black, so that the lines stand out everywhere.
+    greys = ListedColormap(plt.get_cmap("Greys")(np.linspace(0, 0.6, 256)))
+    image = axes[0].imshow(picture, cmap=greys, **options)
+    axes[0].set(title=title, ylabel=rows)
+    fig.colorbar(image, ax=axes[0], label=unit)
+    limit = max(np.percentile(np.abs(smooth), 99.5), level)
+    # Neither end is as dark as the lines and the hatching; both are equally dark.
+    red_blue = ListedColormap(plt.get_cmap("RdBu_r")(np.linspace(0.12, 0.88, 256)))
+    image = axes[1].imshow(smooth, cmap=red_blue, vmin=-limit, vmax=limit, **options)
+    axes[1].set(xlabel="time, s", ylabel=rows)
+    axes[1].set_title("solid: speaks for it; dashed and hatched: speaks against it", fontsize="medium")
+    bar = fig.colorbar(image, ax=axes[1], label="probability per pixel", extend="both")
+    bar.formatter.set_powerlimits((-2, 2))
+    if smooth.min() < -level / 4:
+        hatching = axes[1].contourf(*grid, levels=[-np.inf, -level / 4], colors="none", hatches=["////"])
+        hatching.set(edgecolor="0.25", linewidth=0)
+    for ax in axes:
+        if smooth.max() > level:
+            ax.contour(*grid, levels=[level], colors="#8b0000", linewidths=1.3)
+        if smooth.min() < -level:
+            ax.contour(*grid, levels=[-level], colors="#00008b", linewidths=1.3, linestyles="dashed")
+    return fig
+
+
 def _checked(model, picture, class_index, baseline, steps) -> tuple[np.ndarray, np.ndarray]:
     import keras
 
@@ -139,3 +215,9 @@ def _checked(model, picture, class_index, baseline, steps) -> tuple[np.ndarray, 
     if steps < 1:
         raise CourseError(f"steps must be at least 1, not {steps}.")
     return picture, baseline
+
+
+def _half(weights: np.ndarray) -> float:
+    """The level above which half of the sum of `weights` lies; 0 if there is none."""
+    ordered = np.sort(weights, axis=None)[::-1]
+    return float(ordered[np.searchsorted(np.cumsum(ordered), 0.5 * ordered.sum())]) if ordered[0] > 0 else 0.0

@@ -1,11 +1,15 @@
 """Integrated gradients against functions whose integrals are known on paper."""
 
+import warnings
+
 import keras
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from keras import layers, ops
 
-from helpers.attribution import Attribution, integrated_gradients
+from helpers.attribution import Attribution, attribution_plot, integrated_gradients
 from helpers.errors import CourseError
 
 RNG = np.random.default_rng(0)
@@ -210,3 +214,56 @@ def test_other_backends_are_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(CourseError, match="jax"):
         integrated_gradients(cnn(), np.zeros((16, 20, 1)), 0)
+
+
+def blob(sign, band, frame, shape=(64, 216)):
+    bands, frames = np.mgrid[: shape[0], : shape[1]]
+    return sign * np.exp(-(((bands - band) / 5) ** 2) - ((frames - frame) / 12) ** 2)
+
+
+def outlines(ax):
+    """Line style and corners (x, y) of each line drawn, hatching left out."""
+    for lines in ax.collections:
+        if not lines.filled:
+            for path in lines.get_paths():
+                yield lines.get_linestyle()[0][1], path.vertices.min(axis=0), path.vertices.max(axis=0)
+
+
+def test_plot_tells_for_from_against_without_colour():
+    matplotlib.use("agg")
+    values = blob(1, 20, 43.2) + blob(-1, 45, 151.2)
+    fig = attribution_plot(np.abs(values)[..., None], values[..., None], 5.0, "example")
+    above, below, bar_above, bar_below = fig.axes
+    for ax in (above, below):
+        solid, dashed = outlines(ax)
+        assert solid[0] is None and dashed[0] is not None
+        for (_, low, high), (second, band) in zip((solid, dashed), ((1.0, 20.5), (3.5, 45.5)), strict=True):
+            np.testing.assert_allclose((low + high) / 2, [second, band], atol=0.1)
+    assert below.get_xlabel() == "time, s" and above.get_ylabel() == below.get_ylabel() == "mel band"
+    assert bar_below.get_ylabel() == "probability per pixel" and bar_above.get_ylabel()
+    low, high = below.images[0].get_clim()
+    assert low == -high
+    weights = [0.299, 0.587, 0.114]
+    grey = below.images[0].cmap(np.linspace(0, 1, 11))[:, :3] @ weights
+    np.testing.assert_allclose(grey, grey[::-1], atol=0.12)  # equally dark on both sides
+    assert below.collections[0].hatches == ["////"]
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros((64, 216)), blob(1, 30, 100), blob(-1, 30, 100), RNG.normal(size=(32, 50)), np.ones((4, 4))],
+    ids=["nothing", "only for", "only against", "noise", "everywhere"],
+)
+def test_plots_without_warnings(values):
+    matplotlib.use("agg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fig = attribution_plot(np.abs(values), values, 1.0, "")
+        fig.canvas.draw()
+    plt.close(fig)
+
+
+def test_plot_of_unequal_shapes():
+    with pytest.raises(CourseError, match="attributions"):
+        attribution_plot(np.zeros((3, 4)), np.zeros((3, 4, 1)), 1.0, "")
