@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from helpers import audio, evaluation, features, plots, recordings
 from helpers.audit import SILENT_DB
@@ -123,7 +124,9 @@ def predict(
     classes, probabilities_of = _model(run, spec, scaled)
     rows, batch, probabilities, facts = [], [], [np.empty((0, len(classes)))], {}
     total = np.nansum([probe(path, check_samples=False)["duration"] for _, path, flag in found if not flag])
-    with progress_bar(total=total, desc="listening", disable=not progress, bar_format=_BAR, leave=False) as bar:
+    bar = progress_bar(total=total, desc="listening", disable=not progress, bar_format=_BAR, leave=False)
+    # One thread in numerical libraries, as in `helpers.cache`: with several, the last bits of a product differ.
+    with bar, threadpool_limits(1):
         for name, path, flag in found:
             facts[name] = (NOTHING if flag else probe(path)) | {"flag": flag}
             if flag or facts[name]["reason"]:
