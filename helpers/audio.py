@@ -61,8 +61,8 @@ def read(
 
     Notes
     -----
-    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). Used by notebooks 01, 02 and 06, and by 03
-    and 05 through `helpers.cache`.
+    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). Used by notebooks 01, 02, 04 and 06, and by
+    03 and 05 through `helpers.cache`.
     """
     path = Path(path)
     facts = probe(path, check_samples=False)

@@ -21,7 +21,7 @@ class Shift:
 
     Notes
     -----
-    A shift in bands is nearly a shift in pitch, at no cost. Used by notebook 03.
+    A shift in bands is nearly a shift in pitch, at no cost. Used by notebooks 03 and 04.
     """
 
     frames: int
@@ -51,7 +51,7 @@ class Gain:
 
     Notes
     -----
-    Used by notebook 03.
+    Used by notebooks 03 and 04.
     """
 
     most: float
@@ -72,7 +72,7 @@ class SpecAugment:
 
     Notes
     -----
-    Park et al. 2019. Used by notebook 03.
+    Park et al. 2019. Used by notebooks 03 and 04.
     """
 
     bands: int

@@ -63,7 +63,7 @@ class FeatureSpec:
 
     Notes
     -----
-    Used by notebooks 01, 02, 03, 05 and 06.
+    Used by notebooks 01, 02, 03, 04, 05 and 06.
     """
 
     kind: str = "logmel"
@@ -150,8 +150,8 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
 
     Notes
     -----
-    Equal to librosa's functions with their defaults. Used by notebooks 01, 02 and 06, and by 03
-    and 05 through `helpers.cache`.
+    Equal to librosa's functions with their defaults. Used by notebooks 01, 02 and 06, and by 03,
+    04 and 05 through `helpers.cache`.
     """
     if y.ndim != 1 or not len(y):
         raise AudioError(f"extract wants mono samples of shape (n,), n > 0, not {y.shape}.")
@@ -198,7 +198,7 @@ def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     Notes
     -----
     No statistic of the data enters, so none of the test data can. Values beyond the bounds, such as digital silence,
-    are clipped. Used by notebook 03.
+    are clipped. Used by notebooks 03 and 04.
     """
     if spec.kind == "mean_mfcc":
         raise CourseError("mean MFCCs are no image: standardise them with mean and deviation of the training rows.")

@@ -61,11 +61,22 @@ def weights(model: str | os.PathLike | bytes) -> list[tuple[np.ndarray, np.ndarr
     return found
 
 
-def float_copy(path: str | os.PathLike) -> bytes:
-    """Copy the LiteRT file with its eight-bit weights written out as 32-bit numbers.
+def float_copy(path: str | os.PathLike, exact: np.ndarray | None = None) -> bytes:
+    """Copy a LiteRT file with its eight-bit weights written out as 32-bit numbers.
 
     With eight-bit weights the runtime rounds the *signals* between layers to eight bits, too; with this copy it
     computes in 32 bits with the same weights.
+
+    Parameters
+    ----------
+    path : path
+    exact : np.ndarray, optional
+        Values to put in the place of the weights that have the same shape, where they are known without rounding.
+
+    Returns
+    -------
+    bytes
+        For `helpers.yamnet.LiteRT`.
 
     Notes
     -----
@@ -73,11 +84,14 @@ def float_copy(path: str | os.PathLike) -> bytes:
     """
     graph = read_graph(path)
     (main,) = graph.subgraphs
-    for kernel, _ in _weighted(graph):
-        tensor = main.tensors[kernel]
+    for number, _ in _weighted(graph):
+        tensor = main.tensors[number]
         if tensor.type == schema.TensorType.INT8:
+            kernel = values(graph, number)
+            if exact is not None and exact.shape == kernel.shape:
+                kernel = exact
             new = schema.BufferT()
-            new.data = np.frombuffer(values(graph, kernel).astype("<f4").tobytes(), np.uint8)
+            new.data = np.frombuffer(kernel.astype("<f4").tobytes(), np.uint8)
             graph.buffers.append(new)
             tensor.buffer, tensor.type, tensor.quantization = len(graph.buffers) - 1, schema.TensorType.FLOAT32, None
     return packed(graph)

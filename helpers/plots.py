@@ -42,7 +42,7 @@ def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
 def spectrogram(values: np.ndarray, ax: plt.Axes, seconds: float, title: str, rows: str, unit: str = "dB") -> None:
     """Draw one spectrogram-like picture [shape=(rows, frames)], time in seconds, with its colour bar.
 
-    Used by notebooks 01, 03 and 06.
+    Used by notebooks 01, 03, 04 and 06.
     """
     image = ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(values)))
     ax.set(title=title, xlabel="time, s", ylabel=rows)
@@ -60,7 +60,7 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
 
     Notes
     -----
-    Used by notebooks 01, 03, 05 and 06.
+    Used by notebooks 01, 03, 04, 05 and 06.
     """
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     counts = evaluation.confusion(predictions["label"], predictions["predicted"], classes)
@@ -89,7 +89,7 @@ def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None 
 
     Notes
     -----
-    Used by notebooks 03 and 05.
+    Used by notebooks 03, 04 and 05.
     """
     ordered = sorted(recorded, key=lambda name: recorded[name].metrics[metric]["value"])
     fig, ax = plt.subplots(figsize=(7.5, 0.45 * len(ordered) + 1.3), layout="constrained")

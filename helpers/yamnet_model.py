@@ -60,7 +60,9 @@ def network(path: str | os.PathLike | bytes | None) -> keras.Model:
     he, relu = "he_normal", {"padding": "same", "activation": "relu"}
     x = layers.Conv2D(32, 3, strides=2, kernel_initializer=he, name="conv_1", **relu)(inputs)
     for number, (channels, stride) in enumerate(PAIRS, start=2):
-        x = layers.DepthwiseConv2D(3, stride, depthwise_initializer=he, name=f"depth_{number}", **relu)(x)
+        # Keras counts all channels as inputs of a depthwise kernel, which has one: He's rule needs as many times more.
+        spread = keras.initializers.VarianceScaling(2.0 * x.shape[-1], "fan_in")
+        x = layers.DepthwiseConv2D(3, stride, depthwise_initializer=spread, name=f"depth_{number}", **relu)(x)
         x = layers.Conv2D(channels, 1, kernel_initializer=he, name=f"conv_{number}", **relu)(x)
     embedding = layers.GlobalAveragePooling2D(name="embedding")(x)
     scores = layers.Dense(521, activation="sigmoid", name="scores")(embedding)

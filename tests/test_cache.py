@@ -63,7 +63,7 @@ def direct(manifest, spec=SPEC):
     return np.stack([extract(*audio.read(path), spec) for path in manifest["path"]])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "yamnet"])  # see test_yamnet.py
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_rows_belong_to_the_manifest(manifest, tmp_path, kind, n_jobs):
     spec = FeatureSpec(kind, sr=8000, seconds=0.5, n_fft=256, hop_length=128, n_mels=16, n_mfcc=8)
