@@ -122,7 +122,8 @@ def cross_validate(
     """Train and score one model in every round, and record the run.
 
     Each finished round is kept on disk, so a notebook that was killed goes on where it stopped, provided that
-    `params`, the text of `fit`, the clips, their labels and the rounds are the same. A notebook that came to its end
+    `params`, the text of `fit` and of the notebook's functions it calls, the clips, their labels and the rounds are
+    the same. A notebook that came to its end
     trains again when it is run again (see `helpers.runs.start`).
 
     Parameters
@@ -154,7 +155,7 @@ def cross_validate(
     classes = sorted(manifest["label"].dropna().unique())
     sides = [[round_.train.tolist(), round_.validation.tolist(), round_.test.tolist()] for round_ in rounds]
     clips = manifest[["clip_id", "label", "group"]].astype(str).to_numpy().tolist()
-    key = runs.digest(params, inspect.getsource(fit), clips, sides)
+    key = runs.digest(params, _recipe(fit), clips, sides)
     if (run_dir / "metrics.json").exists() and runs.load(run_dir).params.get("key") == key:
         print(f"{params.get('model', 'model')}: kept from the interrupted run in {short(run_dir)}")
         return runs.load(run_dir)
@@ -180,3 +181,15 @@ def cross_validate(
     runs.record(run_dir, params, metrics, predictions, next(parts.glob("model.*")))
     shutil.rmtree(run_dir / "rounds")
     return runs.load(run_dir)
+
+
+def _recipe(function: Callable, seen: frozenset = frozenset()) -> list:
+    """Text of a function and of the notebook's functions it calls, with the plain values they take from outside."""
+    used = inspect.getclosurevars(function)
+    parts = [inspect.getsource(function)]
+    for name, value in sorted({**used.globals, **used.nonlocals}.items()):
+        if inspect.isfunction(value) and value.__module__ == function.__module__ and value not in seen:
+            parts.append([name, _recipe(value, seen | {function, value})])
+        elif isinstance(value, bool | int | float | str | tuple) and " at 0x" not in repr(value):
+            parts.append([name, repr(value)])
+    return parts

@@ -179,3 +179,27 @@ def test_other_parameters_never_reuse_a_round(tmp_path, manifest):
         training.cross_validate(tmp_path, manifest, rounds, fit, {"model": "dummy", "epochs": 1})
     training.cross_validate(tmp_path, manifest, rounds, fit, {"model": "dummy", "epochs": 2})
     assert seen[3:] == ["fold1", "fold2", "fold3", "fold4", "fold5"]
+
+
+def test_another_helper_function_or_value_never_reuses_a_round(tmp_path, manifest):
+    from sklearn.dummy import DummyClassifier
+
+    rounds, done = splits.rounds(manifest, n_rounds=1), []
+
+    def most_frequent(rows):
+        return DummyClassifier(strategy="most_frequent").fit(np.zeros((len(rows), 1)), manifest["label"].iloc[rows])
+
+    def prior(rows):
+        return DummyClassifier(strategy="prior").fit(np.zeros((len(rows), 1)), manifest["label"].iloc[rows])
+
+    def train(learn, rate):
+        def fit(round_):
+            done.append(rate)
+            model = learn(round_.train)
+            return model.predict_proba(np.zeros((len(round_.test), 1))), model, {}
+
+        return training.cross_validate(tmp_path, manifest, rounds, fit, {"model": "m"})
+
+    for learn, rate, trained in [(prior, 1, 1), (prior, 1, 1), (most_frequent, 1, 2), (most_frequent, 2, 3)]:
+        train(learn, rate)
+        assert len(done) == trained
