@@ -11,6 +11,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from helpers import mpeg
 from helpers.errors import AudioError
 from helpers.probe import probe
 from helpers.progress import in_batch
@@ -69,7 +70,7 @@ def read(
     if facts["reason"]:
         raise _error(path, facts["reason"], facts["detail"])
     try:
-        with sf.SoundFile(path) as sound:
+        with mpeg.opened(path) as (sound, _):
             file_sr, stop = sound.samplerate, sound.frames
             sr = int(sr or file_sr)
             if not 0 <= offset < stop / file_sr:
@@ -86,7 +87,7 @@ def read(
             y = sound.read(frames, dtype="float32", always_2d=not mono)
     except (sf.LibsndfileError, OSError) as cause:
         raise _error(path, "truncated", f"the decoder gives up: {cause}") from cause
-    if len(y) < frames - _SLACK_FRAMES or not len(y):
+    if not len(y) or (len(y) < frames - _SLACK_FRAMES and not facts["open_ended"]):
         raise _error(path, "truncated", f"{frames} samples promised, {len(y)} found")
     if not np.isfinite(y).all():
         raise _error(path, "not audio", "samples that are not numbers (NaN or infinite)")

@@ -25,7 +25,7 @@ LONG_SECONDS = 30.0
 CLIPPED_SHARE = 1e-3
 
 # Raise it when `probe` judges differently, so that no old verdict is reused.
-_VERSION = 1
+_VERSION = 2
 _CHUNK = 512
 
 ADVICE = {
@@ -42,7 +42,7 @@ ADVICE = {
     "low sample rate": "Nothing above half its sample rate is there; a model may learn the rate, not the sound.",
     "very long": "Features see only its beginning; think of cutting it into several clips of one group.",
     "duplicate content": "Keep one of them, and never one in training and one in test.",
-    "open-ended header": "Its header does not know its length, so a cut could not be noticed; save it anew.",
+    "open-ended header": "Nothing tells its length: a cut could not be noticed, part may go unheard; save it anew.",
 }
 
 

@@ -13,7 +13,16 @@ from helpers.errors import AudioError
 from helpers.files import ROOT, resolve
 
 # What feature values depend on, besides the spec and the recording.
-_MODULES = ("audio.py", "denoise.py", "features.py", "gammatone.py", "litert.py", "yamnet.py", "yamnet_mel.py")
+_MODULES = (
+    "audio.py",
+    "denoise.py",
+    "features.py",
+    "gammatone.py",
+    "litert.py",
+    "mpeg.py",
+    "yamnet.py",
+    "yamnet_mel.py",
+)
 _LIBRARIES = ("librosa", "noisereduce", "scipy", "soundfile", "soxr")
 # Clocks of file systems tick every 2 s at worst.
 _TICK_NS = 2_000_000_000

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from helpers import mpeg
+
 # At most this many frames of a recording are in memory at a time.
 _BLOCK = 65_536
 # Programs that write to a pipe cannot know the length and put a huge number there.
@@ -40,11 +42,13 @@ def probe(path: str | os.PathLike, check_samples: bool = True) -> dict:
     dict
         `reason` ("missing", "empty", "header only", "truncated", "not audio" or None) and `detail`; `sr` (Hz),
         `channels`, `duration` (s); with `check_samples` also `peak` and `rms` (full scale is 1), `clipped` (share of
-        samples at full scale) and `digest` (of the decoded samples); `open_ended` when a WAV does not know its length.
+        samples at full scale) and `digest` (of the decoded samples); `open_ended` when nothing tells the length: a WAV
+        from a pipe, or an MP3 whose frames cannot all be counted, part of which may go unheard.
 
     Notes
     -----
-    Not noticed: a cut MP3 without a length in its header, and cut AU or W64 files. Used by `helpers.audit`.
+    Not noticed: an MP3 without a length that is cut between two frames, what was appended to an MP3 with one, and cut
+    AU or W64 files. Used by `helpers.audit`, `helpers.audio` and `helpers.serving`.
     """
     path = Path(path)
     facts = dict(NOTHING)
@@ -58,13 +62,14 @@ def probe(path: str | os.PathLike, check_samples: bool = True) -> dict:
         with path.open("rb") as file:
             announced = _announced(file, size)
         facts["open_ended"] = announced is not None and announced[0] >= _OPEN_ENDED
-        with soundfile.SoundFile(path) as sound:
+        with mpeg.opened(path) as (sound, doubt):
+            facts["open_ended"] |= doubt == "unknown"
             facts |= {"sr": sound.samplerate, "channels": sound.channels}
             facts["duration"] = sound.frames / sound.samplerate
             if sound.frames == 0:
                 return facts | {"reason": "header only", "detail": f"no samples in {size:,} bytes"}
             if check_samples:
-                facts |= _read_through(sound)
+                facts |= _read_through(sound, facts["open_ended"])
     except soundfile.LibsndfileError as error:
         return facts | _undecodable(path, size, error)
     except OSError as error:
@@ -73,12 +78,12 @@ def probe(path: str | os.PathLike, check_samples: bool = True) -> dict:
         share = announced[1] / announced[0]
         detail = f"{announced[1]:,} of {announced[0]:,} bytes of samples are there ({share:.0%})"
         return facts | {"reason": "truncated", "detail": detail}
-    if facts["reason"] is None and (problem := _ogg_end(path, size)):
+    if facts["reason"] is None and (problem := "the last frame is cut" if doubt == "cut" else _ogg_end(path, size)):
         return facts | {"reason": "truncated", "detail": problem}
     return facts
 
 
-def _read_through(sound: soundfile.SoundFile) -> dict:
+def _read_through(sound: soundfile.SoundFile, open_ended: bool) -> dict:
     """Decode block by block; keep only running figures."""
     announced, sr = sound.frames, sound.samplerate
     frames = clipped = 0
@@ -107,7 +112,7 @@ def _read_through(sound: soundfile.SoundFile) -> dict:
     samples = max(frames, 1) * sound.channels
     facts |= {"rms": (energy / samples) ** 0.5, "clipped": clipped / samples}
     # A decoder may trim the delay of an MP3 encoder, which is less than two of its packets of 1,152 frames.
-    if failure or announced - frames > 2 * 1152:
+    if failure or (announced - frames > 2 * 1152 and not open_ended):
         detail = f"decodes to {frames / sr:.2f} s of {announced / sr:.2f} s" + (f" ({failure})" if failure else "")
         facts |= {"reason": "truncated", "detail": detail}
     return facts

@@ -65,7 +65,7 @@ def flags(facts: dict, sr: int, seconds: float, n_windows: int, n_silent: int) -
     Returns
     -------
     list of str
-        Each begins with "unreadable", "silent", "clipped", "too short" or "resampled".
+        Each begins with "unreadable", "silent", "clipped", "length unknown", "too short" or "resampled".
     """
     if facts["reason"]:
         return [f"unreadable: {facts['reason']} ({facts['detail']}). {ADVICE[facts['reason']]}"]
@@ -74,6 +74,8 @@ def flags(facts: dict, sr: int, seconds: float, n_windows: int, n_silent: int) -
         found.append("silent" if n_silent == n_windows else f"silent in {n_silent} of {n_windows} windows")
     if facts["clipped"] > CLIPPED_SHARE:
         found.append(f"clipped ({facts['clipped']:.1%} of the samples at full scale)")
+    if facts["open_ended"]:
+        found.append(f"length unknown ({facts['duration']:.2f} s decoded; part may be missing or unheard)")
     if facts["duration"] < seconds / 2:
         found.append(f"too short ({facts['duration']:.2f} s; the rest of the {seconds:g} s heard is zeros)")
     if facts["sr"] != sr:

@@ -100,9 +100,9 @@ def predict(
         One row for every file there is: `file`, `seconds`, `sr` (Hz), `channels`, `windows`, `predicted` and
         `confidence` of the mean over its windows (the silent ones left out, unless all are: no model learnt from
         silence), and `flags`, joined by "; ": **silent** (throughout, or in some windows), **clipped** (more than a
-        thousandth of the samples at full scale), **too short** (less than half a window, so most of what the model
-        hears is zeros), **resampled**, **unreadable** (with the reason, and what to do) and **ignored** (hidden, or
-        not a recording by its name).
+        thousandth of the samples at full scale), **length unknown** (part may be unheard), **too short** (less than
+        half a window, so most of what the model hears is zeros), **resampled**, **unreadable** (with the reason, and
+        what to do) and **ignored** (hidden, or not a recording by its name).
 
     Raises
     ------
