@@ -23,7 +23,7 @@ _MODULES = (
     "yamnet.py",
     "yamnet_mel.py",
 )
-_LIBRARIES = ("librosa", "noisereduce", "scipy", "soundfile", "soxr")
+_LIBRARIES = ("ai-edge-litert", "librosa", "noisereduce", "numpy", "scipy", "soundfile", "soxr")
 # Clocks of file systems tick every 2 s at worst.
 _TICK_NS = 2_000_000_000
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import queue
 import socket
 import tempfile
-import threading
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 
-from helpers import backbones
+from helpers import backbones, online
 from helpers.errors import CourseError, DataMissing
 from helpers.files import resolve, short
 
@@ -36,7 +33,6 @@ PUBLISHED = {
         "30ee3e1110167f948a6b9946edeeb738",
     ),
 }
-_SECONDS = 15
 
 
 class WeightsMissing(DataMissing):
@@ -110,12 +106,16 @@ def find_weights(network: str, weights_dir: str | os.PathLike | None = None) -> 
     ------
     WeightsMissing
         There are none, or they cannot be had: no network, refused, no answer within 15 s, not what was published.
+    CourseError
+        There is no such network, or no such folder.
 
     Notes
     -----
     A download is tried, in Keras's own cache (``~/.keras/models``, or ``KERAS_HOME``), once: in a folder of its own,
     and moved when complete, as what a killed download leaves must not be taken for whole. Used by notebook 04.
     """
+    if network not in backbones.NETWORKS:
+        raise CourseError(f"There is no network {network!r}; choose one of {', '.join(backbones.NETWORKS)}.")
     if network not in PUBLISHED:
         raise WeightsMissing(network, "Keras publishes none")
     url, md5 = PUBLISHED[network]
@@ -124,7 +124,7 @@ def find_weights(network: str, weights_dir: str | os.PathLike | None = None) -> 
     if weights_dir:
         folder = resolve(weights_dir)
         if not folder.is_dir():
-            raise WeightsMissing(network, f"there is no folder {short(folder)}", advice)
+            raise CourseError(f"There is no folder {short(folder)}; `weights_dir` names a folder with weights.")
         if (folder / name).is_file():
             return _weights(network, folder / name)
         advice = f" {short(folder)} holds no {name}.{advice}"
@@ -174,34 +174,12 @@ def _whole(network: str, path: Path) -> bool:
 
 def _download(url: str, md5: str | None, folder: str) -> None:
     """Let Keras fetch a file into a folder; give up when nothing comes for some seconds."""
-    _ask(url)
+    online.ask(url)
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SECONDS)  # Keras sets none: a connection that went dead would hold the notebook forever
+    socket.setdefaulttimeout(
+        online.SECONDS
+    )  # Keras sets none: a connection that went dead would hold the notebook forever
     try:
         keras.utils.get_file(url.rpartition("/")[2], url, cache_subdir=folder, file_hash=md5)
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _ask(url: str) -> None:
-    """Ask for the file's size only, and wait for the answer no longer than some seconds.
-
-    In a thread of its own, as a timeout of a socket counts anew for each of a server's many addresses, and does not
-    count while its name is looked up: behind a firewall that drops packets that makes minutes.
-    """
-    answers = queue.Queue()
-
-    def ask():
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_SECONDS):
-                answers.put(None)
-        except Exception as problem:
-            answers.put(problem)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        problem = answers.get(timeout=_SECONDS)
-    except queue.Empty:
-        problem = TimeoutError(f"no answer within {_SECONDS} s")
-    if problem:
-        raise problem

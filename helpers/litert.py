@@ -121,7 +121,7 @@ def _weighted(graph: schema.ModelT) -> list[tuple[int, int]]:
     found = []
     for operator in main.operators:
         if _code(graph, operator) in _WEIGHTED:
-            kernel, bias = operator.inputs[1], operator.inputs[2]
+            kernel, bias = operator.inputs[1], operator.inputs[2] if len(operator.inputs) > 2 else -1
             if kernel in produced:  # 16-bit builds widen their weights first
                 kernel = produced[kernel].inputs[0]
             found.append((int(kernel), int(bias)))

@@ -209,6 +209,8 @@ def _model(run: Run, spec: Any, scaled: bool) -> tuple[list[str], Callable[[list
     is_keras = hasattr(model, "count_params")
     if not is_keras and not hasattr(model, "predict_proba"):
         raise CourseError(f"The model of the run {short(run.path)} gives no probabilities.")
+    if not is_keras and set(model.classes_) - set(classes):
+        raise CourseError(f"The model of the run {short(run.path)} has other classes than its predictions.")
 
     def probabilities_of(batch: list[np.ndarray]) -> np.ndarray:
         X = prepare(np.stack(batch).astype(np.float32, copy=False), spec, scaled)

@@ -190,6 +190,6 @@ def _recipe(function: Callable, seen: frozenset = frozenset()) -> list:
     for name, value in sorted({**used.globals, **used.nonlocals}.items()):
         if inspect.isfunction(value) and value.__module__ == function.__module__ and value not in seen:
             parts.append([name, _recipe(value, seen | {function, value})])
-        elif isinstance(value, bool | int | float | str | tuple) and " at 0x" not in repr(value):
+        elif isinstance(value, bool | int | float | str | tuple | Path | None) and " at 0x" not in repr(value):
             parts.append([name, repr(value)])
     return parts

@@ -14,7 +14,7 @@ import pandas as pd
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from helpers import audio, download, files, litert, yamnet_mel
+from helpers import audio, download, files, litert, online, yamnet_mel
 from helpers.datasets.base import RemoteFile
 from helpers.errors import CourseError, DataMissing, DownloadError
 from helpers.fingerprint import sha256
@@ -39,29 +39,45 @@ def find(weights_dir: str | os.PathLike | None = None) -> Path:
     Returns
     -------
     pathlib.Path
+        Absolute.
 
     Raises
     ------
     DataMissing
         It is in none of these places; the message says which were tried, and where to put it.
+    CourseError
+        There is no such folder.
 
     Notes
     -----
-    A file in the cache is what was published, or else what you put there: any build of YAMNet will do, since weights
-    are found by the shapes around them. A download is checked against its SHA-256. Used by notebook 04.
+    A file in the folder or in the cache may be another build of YAMNet: weights are found by their shapes and order
+    (see `build`). A download is checked against its SHA-256. Used by notebook 04.
     """
-    folder = None if weights_dir is None else files.resolve(weights_dir)
+    folder = files.resolve(weights_dir).resolve() if weights_dir else None
+    if folder and not folder.is_dir():
+        raise CourseError(f"There is no folder {files.short(folder)}; `weights_dir` names a folder with yamnet.tflite.")
     for place in (folder, CACHE):
         if place is not None and (place / "yamnet.tflite").is_file():
             return place / "yamnet.tflite"
     try:
+        online.ask(PUBLISHED.url)
         return download.fetch(PUBLISHED, CACHE, retries=0)
-    except DownloadError as error:
-        named = f"not in {files.short(folder)}, " if folder else ""
+    except (DownloadError, OSError) as error:
         raise DataMissing(
-            f"YAMNet's weights cannot be had: {named}not in {files.short(CACHE)}, and the download failed ({error}) "
-            f"Put the file yamnet.tflite into a folder and name it as `weights_dir`, or fetch it from {PUBLISHED.url}."
+            f"YAMNet's weights cannot be had ({getattr(error, 'reason', error)}). Fetch {PUBLISHED.url}, put it into "
+            "a folder, and give that as `weights_dir`."
         ) from error
+
+
+def build(path: str | os.PathLike) -> str:
+    """Say which build of YAMNet a file is: the published one, or another.
+
+    Used by notebook 04.
+    """
+    digest = sha256(path)
+    if f"sha256:{digest}" == PUBLISHED.hash:
+        return "yamnet.tflite, the published file"
+    return f"yamnet.tflite, another build than the published one: SHA-256 {digest[:8]}..."
 
 
 class LiteRT:

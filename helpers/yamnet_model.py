@@ -72,9 +72,7 @@ def network(path: str | os.PathLike | bytes | None) -> keras.Model:
     return model
 
 
-def classifier(
-    base: keras.Model, n_frames: int, n_classes: int, hop: int = PATCH_HOP, dropout: float = 0.0
-) -> keras.Model:
+def classifier(base: keras.Model, n_frames: int, n_classes: int, hop: int = PATCH_HOP) -> keras.Model:
     """Put YAMNet under a new output layer that says one thing about a whole clip.
 
     The clip is cut into patches, every patch gets its embedding, and the mean of the embeddings is classified.
@@ -88,8 +86,6 @@ def classifier(
     n_classes : int
     hop : int
         Frames from one patch to the next: 48 as published; 96 takes half the time, good enough while training.
-    dropout : float
-        Rate before the output layer.
 
     Returns
     -------
@@ -108,8 +104,6 @@ def classifier(
     embedder = keras.Model(base.input, base.get_layer("embedding").output, name="yamnet")
     embedding = ops.reshape(embedder(patches), (-1, len(starts), embedder.output.shape[-1]))
     pooled = layers.GlobalAveragePooling1D(name="clip_embedding")(embedding)
-    if dropout:
-        pooled = layers.Dropout(dropout)(pooled)
     outputs = layers.Dense(n_classes, activation="softmax", name="head")(pooled)
     return keras.Model(inputs, outputs, name="yamnet_classifier")
 
@@ -141,7 +135,7 @@ def embeddings(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("clip_embedding").output)
 
 
-def set_head(model: keras.Model, probe: Pipeline) -> None:
+def set_head(model: keras.Model, probe: Pipeline, classes: list[str]) -> None:
     """Put a linear probe into the output layer of a classifier: fine-tuning then starts from what the probe knows.
 
     Parameters
@@ -150,8 +144,9 @@ def set_head(model: keras.Model, probe: Pipeline) -> None:
         Whose layer "head" is one dense layer with softmax: a `classifier`, or one of `helpers.backbones` without
         hidden units.
     probe : sklearn.pipeline.Pipeline
-        A StandardScaler and a LogisticRegression, fitted on the model's embeddings and on numbers of classes. A class
-        it has not met gets a probability of practically 0.
+        A StandardScaler and a LogisticRegression, fitted on the model's embeddings.
+    classes : list of str
+        The model's classes. One the probe has not met gets a probability of practically 0.
 
     Notes
     -----
@@ -159,14 +154,14 @@ def set_head(model: keras.Model, probe: Pipeline) -> None:
     Used by notebook 04.
     """
     scaler, regression = probe[0], probe[-1]
-    kernel, bias = np.zeros((model.output.shape[-1], scaler.n_features_in_)), np.full(model.output.shape[-1], -30.0)
+    coefficients, intercept = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn then keeps the difference of the two only
-        bias[regression.classes_] = 0.0, regression.intercept_[0]
-        kernel[regression.classes_[1]] = regression.coef_[0]
-    else:
-        bias[regression.classes_], kernel[regression.classes_] = regression.intercept_, regression.coef_
-    kernel = kernel / scaler.scale_
-    bias = bias - kernel @ scaler.mean_
+        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+        intercept = np.array([0.0, intercept[0]])
+    met = [classes.index(name) for name in regression.classes_]
+    kernel, bias = np.zeros((len(classes), scaler.n_features_in_)), np.full(len(classes), -30.0)
+    kernel[met] = coefficients / scaler.scale_
+    bias[met] = intercept - kernel[met] @ scaler.mean_
     model.get_layer("head").set_weights([kernel.T.astype(np.float32), bias.astype(np.float32)])
 
 

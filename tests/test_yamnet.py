@@ -194,8 +194,10 @@ def test_a_probe_becomes_the_head_and_survives_saving(twin, tmp_path, met):
     model = yamnet_model.classifier(twin, n_frames, 3)
     X = np.stack([yamnet_mel.log_mel(sound(1.0, seed)) for seed in range(12)])
     embedded = yamnet_model.embeddings(model).predict(X, verbose=0)
-    probe = make_pipeline(StandardScaler(), LogisticRegression()).fit(embedded, np.resize(met, 12))
-    yamnet_model.set_head(model, probe)
+    probe = make_pipeline(StandardScaler(), LogisticRegression()).fit(
+        embedded, np.array(["a", "b", "c"])[np.resize(met, 12)]
+    )
+    yamnet_model.set_head(model, probe, ["a", "b", "c"])
     wanted = np.zeros((12, 3))
     wanted[:, met] = probe.predict_proba(embedded)
     assert model.predict(X, verbose=0) == pytest.approx(wanted, abs=1e-3)
@@ -223,18 +225,29 @@ def offline(monkeypatch, tmp_path):
     def refuse(*arguments, **options):
         raise DownloadError("no network here.")
 
-    monkeypatch.setattr(yamnet.download, "fetch", refuse)
+    monkeypatch.setattr(yamnet.online, "ask", refuse)
     monkeypatch.setattr(yamnet, "CACHE", tmp_path / "cache")
     return tmp_path
 
 
 def test_it_is_found_where_the_user_says_or_in_the_cache(offline):
     with pytest.raises(DataMissing, match="weights_dir"):
+        yamnet.find()
+    with pytest.raises(CourseError, match="no folder"):
         yamnet.find(offline / "mine")
+    (offline / "mine").mkdir()
     for folder in ("cache", "mine"):
-        (offline / folder).mkdir()
+        (offline / folder).mkdir(exist_ok=True)
         (offline / folder / "yamnet.tflite").write_bytes(b"x")
         assert yamnet.find(offline / "mine").parent.name == folder
+    assert "another build" in yamnet.build(offline / "mine" / "yamnet.tflite")
+
+
+def test_a_relative_folder_is_found_from_anywhere(offline, monkeypatch):
+    (offline / "mine").mkdir()
+    (offline / "mine" / "yamnet.tflite").write_bytes(b"x")
+    monkeypatch.chdir(offline)
+    assert yamnet.find("mine") == offline / "mine" / "yamnet.tflite"
 
 
 def test_a_download_is_checked(monkeypatch, tmp_path):
@@ -243,6 +256,10 @@ def test_a_download_is_checked(monkeypatch, tmp_path):
     import threading
 
     class Impostor(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.end_headers()
+
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
