@@ -43,13 +43,16 @@ lab: setup  ## open JupyterLab on the notebooks
 notebooks: setup  ## run the notebooks on the sample and keep the outputs in them
 	@$(BIN)/python -m helpers run --refresh
 
-results: setup  ## the README's table on real recordings: make results DATA=path/to/ESC-50-master
+results: setup  ## the README's tables on real recordings: make results DATA=path/to/ESC-50-master [WEIGHTS=folder]
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make results DATA=path/to/ESC-50-master"; exit 2; }
 	@$(BIN)/python -m helpers run 03 05 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" \
 	  -p options '{"esc10_only": true}' -p full True
+	@$(BIN)/python -m helpers run 04 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" \
+	  -p options '{"esc10_only": true}' -p full True -p network all -p weights_dir "$(or $(WEIGHTS),None)"
 	@$(BIN)/python -m helpers run 06 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" -p options '{"esc10_only": true}'
 	@$(BIN)/python -m helpers leaderboard runs/esc10
 	@cp runs/esc10/03_spectrogram_cnns/figures/models.png figures/esc10_cnns.png
+	@cp runs/esc10/04_transfer_learning/figures/models.png figures/esc10_transfer.png
 	@cp runs/esc10/05_classical_models/figures/models.png figures/esc10_classical.png
 	@cp runs/esc10/06_error_analysis/figures/faults.png figures/esc10_faults.png
 

@@ -25,6 +25,8 @@ CASES = {
     "01 folder": ("01", {"dataset": "folder"}),
     "02 tut2017": ("02", {"dataset": "tut2017"}),
     "03 speech_commands": ("03", {"dataset": "speech_commands", "limit": 150, "epochs": 2}),
+    # Without pretrained weights, so that it gives the same wherever some could be had.
+    "04 esc50": ("04", {"dataset": "esc50", "epochs": 1, "pretrained": False}),
     "05 esc50": ("05", {"dataset": "esc50", "n_iter": 2, "epochs": 10}),
     "05 fsdkaggle2018": ("05", {"dataset": "fsdkaggle2018", "n_iter": 2, "epochs": 10}),
     "06 esc50": ("06", {"dataset": "esc50"}),
@@ -95,14 +97,15 @@ def test_papermill_by_hand_from_the_repository_root(tmp_path):
 
 
 @pytest.mark.skipif(
-    "REAL_DATA" not in os.environ, reason="REAL_DATA names no folder with real recordings (ESC-50-master)"
+    "REAL_DATA" not in os.environ, reason="REAL_DATA names no folder with real recordings (ESC-50-master) and YAMNet"
 )
-@pytest.mark.parametrize("name", ["01", "02", "03", "05", "06"])
+@pytest.mark.parametrize("name", ["01", "02", "03", "04", "05", "06"])
 def test_the_notebooks_run_on_real_recordings(name, folders):
     (path,) = notebooks.select([name])
     place = folders("real recordings")  # one for all, so that 06 finds the run of 05
     parameters = {"dataset": "esc50", "data_dir": str(Path(os.environ["REAL_DATA"]) / "ESC-50-master"), "limit": 100}
-    parameters |= {"epochs": 1} if name in ("03", "05") else {}
+    parameters |= {"epochs": 1} if name in ("03", "04", "05") else {}
+    parameters |= {"weights_dir": str(Path(os.environ["REAL_DATA"]) / "yamnet")} if name == "04" else {}
     notebooks.run([path], place, parameters)
     assert runs.load(place / path.stem).metrics
 

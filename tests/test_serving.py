@@ -17,6 +17,7 @@ from helpers.errors import AudioError, CourseError, DataMissing
 from helpers.features import FeatureSpec
 
 IMAGE = FeatureSpec("logmel", sr=16000, seconds=1.0, n_fft=512, hop_length=256, n_mels=16)
+YAMNET = FeatureSpec("yamnet", sr=16000, seconds=1.0, n_fft=512, hop_length=160, n_mels=64)
 VALUES = FeatureSpec("mean_mfcc", sr=16000, seconds=1.0, n_mels=32, n_mfcc=8, statistics=("mean", "std"))
 CLASSES = ["cat", "dog", "rain"]
 
@@ -80,6 +81,8 @@ def folder(tmp_path):
         pytest.param(VALUES, False, id="mean_mfcc raw"),
         # Large enough for a product with several threads, whose last bits depend on their number.
         pytest.param(FeatureSpec("gammatone", sr=16000, seconds=1.0, hop_length=64), True, id="gammatone scaled"),
+        pytest.param(YAMNET, False, id="yamnet raw"),
+        pytest.param(dataclasses.replace(YAMNET, denoise=True), False, id="yamnet denoised raw"),
     ],
 )
 def test_serving_features_equal_training_features(tmp_path, folder, listener, spec, scaled):
@@ -410,3 +413,10 @@ def test_find_gives_a_single_file_whatever_its_name(tmp_path):
     assert recordings.find(tmp_path / "noise.dat") == [("noise.dat", tmp_path / "noise.dat", "")]
     with pytest.raises(DataMissing, match="1 other file"):
         recordings.find(tmp_path)
+
+
+def test_a_model_of_other_classes_is_refused(tmp_path, folder, listener):
+    """Numbers instead of names, say: every window would get probability 0 of every class."""
+    listener.classes_ = np.array([0, 1, 2])
+    with pytest.raises(CourseError, match="other classes"):
+        serving.predict(record(tmp_path / "run"), folder, progress=False)

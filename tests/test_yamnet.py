@@ -5,11 +5,13 @@ written by TensorFlow's own converter with the spectrogram in front, once in 32 
 the published file has them. With REAL_DATA, the same is asked of the real file and of real recordings.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import tensorflow as tf
@@ -18,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from helpers import audio, cache, features, litert, yamnet, yamnet_mel, yamnet_model
+from helpers import audio, cache, evaluation, features, litert, runs, serving, yamnet, yamnet_mel, yamnet_model
 from helpers.errors import CourseError, DataMissing, DownloadError
 
 SR = 16000
@@ -295,8 +297,6 @@ def test_other_files_are_refused(stand_ins, tmp_path):
 
 
 def test_embeddings_are_cached_by_file(stand_ins, tmp_path):
-    import pandas as pd
-
     y = sound(2.0)
     soundfile.write(tmp_path / "a.wav", y, SR, subtype="FLOAT")
     manifest = pd.DataFrame({"clip_id": ["a"], "path": [str(tmp_path / "a.wav")]})
@@ -312,6 +312,23 @@ def test_embeddings_are_cached_by_file(stand_ins, tmp_path):
         yamnet.EmbeddingSpec(str(stand_ins[8]), digest="0" * 64)
     with pytest.raises(DataMissing, match="is missing"):
         yamnet.EmbeddingSpec(str(tmp_path / "gone.tflite"))
+
+
+def test_a_probe_on_embeddings_is_served_as_trained(stand_ins, tmp_path):
+    spec = yamnet.EmbeddingSpec(str(stand_ins[8]), seconds=2.0)
+    clips = [tmp_path / "clips" / f"{number}.wav" for number in range(6)]
+    clips[0].parent.mkdir()
+    for number, clip in enumerate(clips):
+        soundfile.write(clip, sound(2.0, number), SR, subtype="FLOAT")
+    manifest = pd.DataFrame({"clip_id": [clip.stem for clip in clips], "path": [str(clip) for clip in clips]})
+    manifest["label"] = ["a", "b"] * 3
+    E = cache.features(manifest, spec, tmp_path / "cache", progress=False)
+    probe = make_pipeline(StandardScaler(), LogisticRegression()).fit(E, manifest["label"])
+    table = evaluation.prediction_table(manifest, np.arange(6), probe.predict_proba(E), ["a", "b"], "fold1")
+    params = {"feature": dataclasses.asdict(spec), "scaled": False}
+    run = runs.record(tmp_path / "run", params, evaluation.score(table), table, probe)
+    heard, _ = serving.predict(runs.load(run), clips[0].parent, progress=False)
+    assert heard[["p_a", "p_b"]].to_numpy() == pytest.approx(probe.predict_proba(E), abs=1e-6)
 
 
 def test_names_of_the_classes(stand_ins, tmp_path):
