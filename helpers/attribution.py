@@ -76,7 +76,7 @@ def integrated_gradients(
         The input that stands for "no sound". None takes zeros, which is silence in pictures made by
         `helpers.features.scale`; a model that reads unscaled features needs silence as it sees it.
     steps : int
-        Points on the way. Twice as many take twice as long and about halve the gap.
+        Points on the way. Twice as many take twice as long, and leave a smaller gap.
 
     Returns
     -------

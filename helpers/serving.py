@@ -24,8 +24,7 @@ from helpers.probe import NOTHING, probe
 from helpers.progress import progress as progress_bar
 from helpers.runs import Run
 
-# Windows shown to the model at once.
-_BATCH = 32
+_BATCH = 32  # windows shown to the model at once
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of sound [{elapsed}<{remaining}]"
 
 
