@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import json
 import logging
@@ -9,6 +10,7 @@ import math
 import os
 import shutil
 import time
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -185,11 +187,20 @@ def cross_validate(
 
 def _recipe(function: Callable, seen: frozenset = frozenset()) -> list:
     """Text of a function and of the notebook's functions it calls, with the plain values they take from outside."""
-    used = inspect.getclosurevars(function)
+    used = dict(inspect.getclosurevars(function).nonlocals)
+    for name in _globals(function.__code__):
+        if name in function.__globals__:
+            used[name] = function.__globals__[name]
     parts = [inspect.getsource(function)]
-    for name, value in sorted({**used.globals, **used.nonlocals}.items()):
+    for name, value in sorted(used.items()):
         if inspect.isfunction(value) and value.__module__ == function.__module__ and value not in seen:
             parts.append([name, _recipe(value, seen | {function, value})])
         elif isinstance(value, bool | int | float | str | tuple | Path | None) and " at 0x" not in repr(value):
             parts.append([name, repr(value)])
     return parts
+
+
+def _globals(code: types.CodeType) -> set[str]:
+    """Names that a function and those inside it read from their module (not names of attributes that look the same)."""
+    found = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return found.union(*(_globals(inner) for inner in code.co_consts if inspect.iscode(inner)))

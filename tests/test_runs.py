@@ -203,3 +203,20 @@ def test_another_helper_function_or_value_never_reuses_a_round(tmp_path, manifes
     for learn, rate, trained in [(prior, 1, 1), (prior, 1, 1), (most_frequent, 1, 2), (most_frequent, 2, 3)]:
         train(learn, rate)
         assert len(done) == trained
+
+
+strategy, fit_intercept = (
+    "prior",
+    True,
+)  # a value the next function reads, and one that only an attribute is named after
+
+
+def test_only_what_a_function_reads_counts(monkeypatch):
+    def fit(round_):
+        return [(lambda: strategy)() for _ in (round_.fit_intercept, 1)]
+
+    before = training._recipe(fit)
+    monkeypatch.setitem(globals(), "fit_intercept", False)
+    assert training._recipe(fit) == before
+    monkeypatch.setitem(globals(), "strategy", "most_frequent")
+    assert training._recipe(fit) != before
