@@ -114,6 +114,26 @@ def one_hot(manifest: pd.DataFrame, classes: list[str]) -> np.ndarray:
     return (manifest["label"].to_numpy(object)[:, np.newaxis] == np.asarray(classes, dtype=object)).astype(np.float32)
 
 
+def warm_cosine(peak: float, steps: int, start: float, end: float) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Learning rate that rises for the first tenth of the steps and then falls along half a cosine.
+
+    Parameters
+    ----------
+    peak, start, end : float
+        Highest rate, and those of the first and the last step.
+    steps : int
+        Batches of the whole training.
+
+    Notes
+    -----
+    Loshchilov and Hutter 2017. Used by notebooks 03 and 04.
+    """
+    warm = max(1, int(0.1 * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        start, decay_steps=max(1, int(0.9 * steps)), alpha=end / peak, warmup_target=peak, warmup_steps=warm
+    )
+
+
 def cross_validate(
     run_dir: str | os.PathLike,
     manifest: pd.DataFrame,
@@ -125,8 +145,7 @@ def cross_validate(
 
     Each finished round is kept on disk, so a notebook that was killed goes on where it stopped, provided that
     `params`, the text of `fit` and of the notebook's functions it calls, the clips, their labels and the rounds are
-    the same. A notebook that came to its end
-    trains again when it is run again (see `helpers.runs.start`).
+    the same. A notebook that came to its end trains again when it is run again (see `helpers.runs.start`).
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def find(weights_dir: str | os.PathLike | None = None) -> Path:
     Raises
     ------
     DataMissing
-        It is in none of these places; the message says which were tried, and where to put it.
+        It is in none of these places; the message says why it could not be fetched, and where to put it.
     CourseError
         There is no such folder.
 
@@ -150,13 +150,8 @@ class LiteRT:
 def class_names(path: str | os.PathLike) -> list[str]:
     """Names of the 521 AudioSet classes: from inside the file, or from yamnet_class_map.csv beside it.
 
-    Raises
-    ------
-    DataMissing
-        They are in neither.
+    Where neither has them, the classes are called by their numbers ("AudioSet class 0"): not every build brings names.
 
-    Notes
-    -----
     Used by notebook 04.
     """
     path, names = Path(path), []
@@ -165,12 +160,10 @@ def class_names(path: str | os.PathLike) -> list[str]:
             for member in archive.namelist():
                 if member.endswith(".txt") and not names:
                     names = archive.read(member).decode("utf-8").split("\n")
-    elif (beside := path.with_name("yamnet_class_map.csv")).is_file():
+    if not names and (beside := path.with_name("yamnet_class_map.csv")).is_file():
         names = pd.read_csv(beside)["display_name"].tolist()
     names = [name.strip() for name in names if name.strip()]
-    if len(names) != N_SCORES:
-        raise DataMissing(f"{files.short(path)} holds no names of classes, nor is yamnet_class_map.csv beside it.")
-    return names
+    return names if len(names) == N_SCORES else [f"AudioSet class {number}" for number in range(N_SCORES)]
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def classifier(base: keras.Model, n_frames: int, n_classes: int, hop: int = PATC
 
 
 def with_hop(model: keras.Model, hop: int) -> keras.Model:
-    """Give a `classifier` with the same weights (shared) and another distance of patches.
+    """Give a `classifier` with another distance of patches; it shares the network, and has a copy of the head.
 
     Used by notebook 04.
     """

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from helpers import training
 
@@ -28,6 +29,14 @@ def test_a_new_epoch_has_a_new_order_and_a_rerun_the_same():
 
 def test_without_shuffling_rows_keep_their_order():
     assert batches(shuffle=False)[1][1].argmax(axis=1).tolist() == [4, 5, 6, 7]
+
+
+def test_the_rate_rises_for_a_tenth_and_falls_to_its_end():
+    rate = [float(training.warm_cosine(2e-3, 100, start=1e-4, end=2e-6)(step)) for step in range(101)]
+    assert rate[0] == pytest.approx(1e-4) and rate[100] == pytest.approx(2e-6)
+    assert np.argmax(rate) == 10 and rate[10] == pytest.approx(2e-3)
+    assert rate[55] == pytest.approx((2e-3 + 2e-6) / 2)  # the middle of half a cosine
+    assert np.isfinite(float(training.warm_cosine(1e-3, 1, start=1e-4, end=1e-5)(0)))  # one batch, one epoch
 
 
 def test_one_hot_leaves_unlabelled_rows_empty(manifest):

@@ -338,8 +338,7 @@ def test_names_of_the_classes(stand_ins, tmp_path):
     names = [f"Sound {number}" for number in range(521)]
     path = tmp_path / "yamnet.tflite"
     shutil.copy(stand_ins[32], path)
-    with pytest.raises(DataMissing, match="yamnet_class_map"):
-        yamnet.class_names(path)
+    assert yamnet.class_names(path)[::520] == ["AudioSet class 0", "AudioSet class 520"]
     lines = "index,mid,display_name\n" + "".join(f"{n},/m/{n},{name}\n" for n, name in enumerate(names))
     (tmp_path / "yamnet_class_map.csv").write_text(lines)
     assert yamnet.class_names(path) == names
