@@ -93,7 +93,7 @@ class SpecAugment:
 
 @dataclass(frozen=True)
 class Mixup:
-    """Blend each spectrogram, and its label, with another one of the batch.
+    """Blend each spectrogram (or waveform), and its label, with another one of the batch.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Mixup:
 
     Notes
     -----
-    Zhang et al. 2018. Used by notebook 03.
+    Zhang et al. 2018. Used by notebooks 03 and 07.
     """
 
     alpha: float
@@ -112,5 +112,5 @@ class Mixup:
         share = rng.beta(self.alpha, self.alpha, len(batch)).astype(np.float32)
         share = np.minimum(share, 1 - share)
         other = rng.permutation(len(batch))
-        mixed = batch + share[:, None, None] * (batch[other] - batch)
+        mixed = batch + share.reshape(-1, *[1] * (batch.ndim - 1)) * (batch[other] - batch)
         return mixed, labels + share[:, None] * (labels[other] - labels)

@@ -16,7 +16,7 @@ from helpers.denoise import denoise
 from helpers.errors import AudioError, CourseError
 from helpers.gammatone import gammatone_bands
 
-KINDS = ("logmel", "mfcc", "mean_mfcc", "stft", "gammatone", "yamnet")
+KINDS = ("logmel", "mfcc", "mean_mfcc", "stft", "gammatone", "yamnet", "waveform")
 STATISTICS = {
     "mean": lambda mfcc: mfcc.mean(axis=1),
     "std": lambda mfcc: mfcc.std(axis=1),
@@ -38,8 +38,9 @@ class FeatureSpec:
     ----------
     kind : str
         "logmel" (n_mels × frames, dB), "mfcc" (n_mfcc × frames), "mean_mfcc" (n_mfcc values: the mean over time),
-        "stft" (power spectrogram, 1 + n_fft/2 × frames, dB), "gammatone" (n_mels × frames, dB) or "yamnet" (64 ×
-        frames, what that network reads; see `helpers.yamnet_model.spec`: nothing about it can be chosen).
+        "stft" (power spectrogram, 1 + n_fft/2 × frames, dB), "gammatone" (n_mels × frames, dB), "yamnet" (64 ×
+        frames, what that network reads; see `helpers.yamnet_model.spec`: nothing about it can be chosen) or "waveform"
+        (the samples themselves, full scale at ±1).
     sr : int
         Sampling rate, Hz; recordings are resampled to it.
     seconds : float
@@ -63,7 +64,7 @@ class FeatureSpec:
 
     Notes
     -----
-    Used by notebooks 01, 02, 03, 04, 05 and 06.
+    Used by notebooks 01, 02, 03, 04, 05, 06 and 07.
     """
 
     kind: str = "logmel"
@@ -118,6 +119,8 @@ class FeatureSpec:
         """Shape of the features of one clip."""
         if self.kind == "mean_mfcc":
             return (self.n_mfcc * len(self.statistics),)
+        if self.kind == "waveform":
+            return (self.n_samples,)
         rows = {"mfcc": self.n_mfcc, "stft": 1 + self.n_fft // 2}
         return rows.get(self.kind, self.n_mels), self.n_frames
 
@@ -141,7 +144,7 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
     -------
     np.ndarray [shape=spec.shape], float32
         Decibels (0 dB = power 1, at most 80 dB below the clip's loudest value) for the spectrograms; cepstral
-        coefficients of the log-mel spectrogram for the MFCCs.
+        coefficients of the log-mel spectrogram for the MFCCs; samples for the waveform.
 
     Raises
     ------
@@ -161,6 +164,8 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
     if spec.denoise:  # after cutting, as what is cut off need not be paid for; before padding, as zeros are no noise
         y = denoise(y, spec.sr)
     y = audio.fix_length(y, spec.n_samples)
+    if spec.kind == "waveform":
+        return y.astype(np.float32, copy=False)
     if spec.kind == "yamnet":
         return yamnet_mel.log_mel(y)
     power = power_spectrogram(y, spec.n_fft, spec.hop_length)
@@ -179,6 +184,8 @@ def extract(y: np.ndarray, sr: int, spec: FeatureSpec) -> np.ndarray:
 
 def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     """Bring feature images into 0..1 for a neural network, with bounds that are the same for every clip and dataset.
+
+    Samples are given as they are: in ±1 since they were read.
 
     Parameters
     ----------
@@ -200,6 +207,8 @@ def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     No statistic of the data enters, so none of the test data can. Values beyond the bounds, such as digital silence,
     are clipped. Used by notebooks 03 and 04.
     """
+    if spec.kind == "waveform":
+        return np.asarray(features, dtype=np.float32)
     if spec.kind == "mean_mfcc":
         raise CourseError("mean MFCCs are no image: standardise them with mean and deviation of the training rows.")
     if spec.kind == "yamnet":

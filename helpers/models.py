@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -64,6 +66,88 @@ def flatten_cnn(
     x = layers.Dense(dense, activation="relu", kernel_initializer=initializer)(x)
     x = layers.Dropout(dropout[1])(x)
     return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="flatten_cnn")
+
+
+def raw_cnn(
+    n_samples: int,
+    n_classes: int,
+    filters: Sequence[int],
+    kernel_size: int | Sequence[int],
+    pool_size: int,
+    pooled: Sequence[int],
+    stride: int = 1,
+    same: bool = True,
+    dense: Sequence[int] = (),
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+    norm_values: bool = False,
+    activation: str = "relu",
+) -> keras.Model:
+    """CNN that reads the samples themselves: a stack of 1-D convolutions and poolings, then dense layers.
+
+    Parameters
+    ----------
+    n_samples : int
+        Length of a clip; the network reads (n_samples, 1).
+    n_classes : int
+    filters : sequence of int
+        Filters of each convolution.
+    kernel_size : int or sequence of int
+        Samples (later: places) a filter spans, for all convolutions or for each.
+    pool_size : int
+        Places a maximum spans.
+    pooled : sequence of int
+        Which convolutions are followed by max pooling, counted from 0.
+    stride : int
+        Step of the first convolution, samples.
+    same : bool
+        Convolutions keep the length, and pooling leaves a rest out; otherwise convolutions shorten it, and pooling
+        keeps the rest.
+    dense : sequence of int
+        Units of hidden dense layers.
+    dropout : float
+        Rate in front of every dense layer, the last included.
+    batch_norm : bool
+        Normalise after every convolution and hidden dense layer.
+    norm_values : bool
+        With `batch_norm`: normalise the flattened values, too.
+    activation : str
+
+    Returns
+    -------
+    keras.Model
+        Softmax output [shape=(n, n_classes)], not compiled. The layer "values" is what a clip has been compressed to.
+
+    Notes
+    -----
+    Builds the seven published networks on spoken words (notebook 07 lists them and their parameters); where they put
+    dropout, and batch normalisation relative to pooling, is not known. Here pooling comes first: normalisation and
+    activation then work on a third of the places, and for a ReLU without normalisation the result is the same. Used
+    by notebook 07.
+    """
+    inputs = x = keras.Input((n_samples, 1))
+    kernel_sizes = [kernel_size] * len(filters) if isinstance(kernel_size, int) else kernel_size
+    padding = "same" if same else "valid"
+    for number, (width, size) in enumerate(zip(filters, kernel_sizes, strict=True)):
+        step = 1 if number else stride
+        x = layers.Conv1D(width, size, strides=step, padding=padding, name=f"conv{number + 1}")(x)
+        if number in pooled:
+            x = layers.MaxPooling1D(pool_size, padding="valid" if same else "same")(x)
+        if batch_norm:
+            x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.Activation(activation, name=f"{activation}{number + 1}")(x)
+    x = layers.Flatten(name="flat" if norm_values and batch_norm else "values")(x)
+    if norm_values and batch_norm:
+        x = layers.BatchNormalization(momentum=0.9, name="values")(x)
+    for width in dense:
+        x = layers.Dropout(dropout)(x)
+        x = layers.Dense(width)(x)
+        if batch_norm:
+            x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.Activation(activation)(x)
+    x = layers.Dropout(dropout)(x)
+    # Probabilities in 32 bits, also where the rest computes in 16.
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax", dtype="float32")(x), name="raw_cnn")
 
 
 def dense_net(n_features: int, n_classes: int, units: list[int], dropout: float = 0.2) -> keras.Model:

@@ -26,11 +26,11 @@ Augmentation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of spectrograms for `model.fit`; a batch reads from disk only its own rows.
+    """Batches of features for `model.fit`; a batch reads from disk only its own rows.
 
     Parameters
     ----------
-    X : np.ndarray or np.memmap [shape=(n, bands, frames), dtype=float32]
+    X : np.ndarray or np.memmap [shape=(n, bands, frames) or (n, n_samples), dtype=float32]
         Features of the whole manifest.
     y : np.ndarray [shape=(n, n_classes), dtype=float32]
         One-hot labels of the whole manifest.
@@ -40,22 +40,24 @@ class Batches(keras.utils.PyDataset):
         Maps a batch of features to what the network reads (for example dB to 0..1).
     batch_size : int
     augmentations : sequence of callables
-        Each maps (batch [shape=(b, bands, frames)], labels [shape=(b, n_classes)], rng) to a new pair; see
-        `helpers.batch_augment`. Leave empty for validation and test data.
+        Each maps (batch [shape=(b, ...) as X], labels [shape=(b, n_classes)], rng) to a new pair; see
+        `helpers.batch_augment` and `helpers.wave_augment`. Leave empty for validation and test data.
     shuffle : bool
         Draw the rows in a new order every epoch.
     seed : int
         Order and augmentation depend on (seed, epoch, batch) only, so a rerun sees the same batches.
     channel : bool
-        Give pictures the axis of their one channel: (b, bands, frames, 1).
+        Give pictures or waveforms the axis of their one channel: (b, bands, frames, 1), (b, n_samples, 1).
 
     Notes
     -----
-    Used by notebooks 03 and 04.
+    Two threads make batches while the network learns. Without them Keras hands the work to a tf.data pipeline that
+    tunes itself, whose end is waited for: up to as long as the whole training took (TensorFlow 2.21). Used by notebooks
+    03, 04 and 07.
     """
 
     def __init__(self, X, y, rows, scale, batch_size=32, augmentations=(), shuffle=True, seed=0, channel=True):
-        super().__init__()
+        super().__init__(workers=2, max_queue_size=4)
         self.channel = channel
         self.X, self.y, self.rows, self.scale = X, y, np.asarray(rows), scale
         self.batch_size, self.augmentations, self.shuffle, self.seed = batch_size, augmentations, shuffle, seed

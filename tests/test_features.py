@@ -88,6 +88,7 @@ def test_default_shapes():
         "mean_mfcc": (32,),
         "stft": (1025, 216),
         "gammatone": (128, 216),
+        "waveform": (110_250,),
     }
     assert FeatureSpec("mean_mfcc", statistics=("mean", "std")).shape == (64,)
 
@@ -172,6 +173,18 @@ def test_impossible_specs(values, message):
 def test_equal_specs_are_one():
     assert FeatureSpec(seconds=5, n_fft=np.int64(2048)) == FeatureSpec(seconds=5.0, n_fft=2048.0)
     assert repr(FeatureSpec(seconds=5, n_fft=np.int64(2048))) == repr(FeatureSpec())
+
+
+def test_a_waveform_is_its_samples_resampled_and_brought_to_length():
+    spec = FeatureSpec("waveform", sr=16_000, seconds=1.0)
+    y = np.random.default_rng(0).uniform(-1, 1, 12_000).astype(np.float32)
+    found = extract(y, 16_000, spec)
+    assert found.dtype == np.float32 and spec.shape == found.shape == (16_000,)
+    np.testing.assert_array_equal(found, np.concatenate([y, np.zeros(4_000, np.float32)]))
+    np.testing.assert_array_equal(extract(np.tile(y, 2), 16_000, spec), np.tile(y, 2)[:16_000])
+    expected = librosa.resample(np.tile(y, 5), orig_sr=44_100, target_sr=16_000)[:16_000]
+    np.testing.assert_allclose(extract(np.tile(y, 5), 44_100, spec), expected, atol=1e-6)
+    np.testing.assert_array_equal(scale(found, spec), found)
 
 
 @pytest.mark.parametrize("y", [np.zeros(0), np.zeros((2, 100)), np.array([0.0, np.nan])])

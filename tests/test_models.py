@@ -32,3 +32,61 @@ def test_the_compact_network_has_the_parameters_counted_by_hand():
     convolutions = 9 * (1 * 16 + 16 * 32 + 32 * 64 + 64 * 128 + 128 * 128)
     normalisations = 4 * (16 + 32 + 64 + 128 + 128)
     assert model.count_params() == convolutions + normalisations + 2 * 128 * 10 + 10
+
+
+# The networks on raw samples, as published for 16,000 samples and 16 words. Two were counted with batch normalisation,
+# without its running statistics.
+RAW = {
+    1_855_056: dict(filters=[8, 16, 32, 64, 128], kernel_size=25, pool_size=4, pooled=range(5), same=False,
+                    dense=[1024, 512]),
+    94_768: dict(filters=[32] * 4 + [64] * 4, kernel_size=5, pool_size=3, pooled=range(1, 8)),
+    363_600: dict(filters=[64] * 4 + [128] * 4, kernel_size=5, pool_size=3, pooled=range(1, 8)),
+    470_736: dict(filters=[64] * 8 + [128] * 8, kernel_size=3, pool_size=3, pooled=range(1, 14, 2)),
+    2_071_184: dict(filters=[128] * 4 + [256] * 4 + [512], kernel_size=5, pool_size=3, pooled=range(1, 9),
+                    batch_norm=True),
+    91_712: dict(filters=[64] * 4 + [32] * 4 + [16], kernel_size=5, pool_size=3, pooled=range(1, 9), batch_norm=True,
+                 norm_values=True),
+    1_438_544: dict(filters=[256] * 4 + [128] * 4 + [64], kernel_size=5, pool_size=3, pooled=range(1, 9)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("published", RAW)
+def test_networks_on_raw_samples_have_the_published_parameters(published):
+    model = models.raw_cnn(16_000, 16, **RAW[published])
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == published
+
+
+def test_what_a_clip_is_compressed_to():
+    sizes = [models.raw_cnn(16_000, 16, **RAW[count]).get_layer("values").output.shape[1] for count in RAW]
+    assert sizes == [8 * 128, 7 * 64, 7 * 128, 7 * 128, 2 * 512, 2 * 16, 2 * 64]
+
+
+def test_pooling_before_relu_gives_what_pooling_after_it_gives():
+    model = models.raw_cnn(90, 3, filters=[4, 5], kernel_size=5, pool_size=3, pooled=[1])
+    x = np.random.default_rng(0).normal(size=(2, 90, 1)).astype("float32")
+    one, two, out = (layer.get_weights() for layer in model.layers if layer.weights)
+
+    def convolved(x, kernel, bias):  # (b, n, c), "same"
+        padded = np.pad(x, ((0, 0), (2, 2), (0, 0)))
+        return sum(padded[:, k : k + x.shape[1]] @ kernel[k] for k in range(5)) + bias
+
+    hidden = np.maximum(convolved(np.maximum(convolved(x, *one), 0), *two), 0)
+    values = hidden.reshape(2, 30, 3, 5).max(axis=2).reshape(2, -1)
+    logits = values @ out[0] + out[1]
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.asarray(model(x)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_dropout_and_normalisation_are_where_they_were_asked_for():
+    options = dict(n_samples=900, n_classes=3, kernel_size=[9, 5], pool_size=3, pooled=[1], stride=2, dense=[7])
+    model = models.raw_cnn(filters=[4, 6], dropout=0.3, batch_norm=True, norm_values=True, activation="tanh", **options)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.count("BatchNormalization") == 2 + 1 + 1 and kinds.count("Dropout") == 2
+    assert model.get_layer("conv1").output.shape == (None, 450, 4) and model.get_layer("conv2").kernel.shape == (
+        5,
+        4,
+        6,
+    )
+    assert model.get_layer("tanh1").activation.__name__ == "tanh"
+    plain = [type(layer).__name__ for layer in models.raw_cnn(filters=[4, 6], **options).layers]
+    assert "BatchNormalization" not in plain

@@ -1,0 +1,121 @@
+"""Augmentation of waveforms during training: each is a small callable whose settings print themselves.
+
+Every one maps (batch [shape=(b, n_samples), float32], labels [shape=(b, n_classes), float32], rng) to a new pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helpers.errors import CourseError
+
+
+@dataclass(frozen=True)
+class Delay:
+    """Move each clip in time; what leaves at one end is lost, silence enters at the other.
+
+    Attributes
+    ----------
+    samples : int
+        Largest shift in either direction.
+
+    Notes
+    -----
+    Used by notebook 07.
+    """
+
+    samples: int
+
+    def __call__(self, batch, labels, rng):
+        """Return the shifted batch and the unchanged labels."""
+        moved = np.zeros_like(batch)
+        n = batch.shape[1]
+        for clip, shift in enumerate(rng.integers(-self.samples, self.samples + 1, len(batch))):
+            shift = int(np.clip(shift, -n, n))
+            moved[clip, max(0, shift) : n + min(0, shift)] = batch[clip, max(0, -shift) : n - max(0, shift)]
+        return moved, labels
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Play each clip a little faster or slower around its middle: pitch and length change together.
+
+    Attributes
+    ----------
+    most : float
+        Largest change; 0.1 draws a factor from 0.9 to 1.1.
+
+    Raises
+    ------
+    CourseError
+        `most` is not between 0 and 1.
+
+    Notes
+    -----
+    Ko et al. 2015, "Audio augmentation for speech recognition". Between samples by straight lines, which is good
+    enough here: played faster by 10 %, the top tenth of the band folds back, where speech has next to nothing. Used
+    by notebook 07.
+    """
+
+    most: float
+
+    def __post_init__(self):
+        if not 0 <= self.most < 1:
+            raise CourseError(f"Speed takes the largest change, at least 0 and below 1, not {self.most!r}.")
+
+    def __call__(self, batch, labels, rng):
+        """Return the faster or slower batch and the unchanged labels."""
+        n = batch.shape[1]
+        place, middle = np.arange(n, dtype=np.float64), (n - 1) / 2
+        changed = np.empty_like(batch)
+        for clip, factor in enumerate(rng.uniform(1 - self.most, 1 + self.most, len(batch))):
+            changed[clip] = np.interp(middle + (place - middle) * factor, place, batch[clip], left=0.0, right=0.0)
+        return changed, labels
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Make each clip louder or softer.
+
+    Attributes
+    ----------
+    decibels : float
+        Largest change in either direction.
+
+    Notes
+    -----
+    Used by notebook 07.
+    """
+
+    decibels: float
+
+    def __call__(self, batch, labels, rng):
+        """Return the louder or softer batch and the unchanged labels."""
+        gain = 10 ** (rng.uniform(-self.decibels, self.decibels, (len(batch), 1)) / 20)
+        return batch * gain.astype(np.float32), labels
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Add white noise, softer than each clip by a random number of decibels.
+
+    Attributes
+    ----------
+    quietest, loudest : float
+        Level of the noise relative to the clip's own (RMS), dB: -40 to -15, say.
+
+    Notes
+    -----
+    Used by notebook 07.
+    """
+
+    quietest: float
+    loudest: float
+
+    def __call__(self, batch, labels, rng):
+        """Return the noisy batch and the unchanged labels."""
+        rms = np.sqrt(np.mean(np.square(batch, dtype=np.float64), axis=1, keepdims=True))
+        level = rms * 10 ** (rng.uniform(self.quietest, self.loudest, (len(batch), 1)) / 20)
+        return batch + rng.standard_normal(batch.shape, dtype=np.float32) * level.astype(np.float32), labels

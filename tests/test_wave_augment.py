@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from helpers.batch_augment import Mixup
+from helpers.errors import CourseError
+from helpers.wave_augment import Delay, Noise, Speed, Volume
+
+SR = 16_000
+T = np.arange(SR) / SR
+BATCH = np.stack([np.sin(2 * np.pi * hz * T) for hz in (200, 400, 800, 1600)]).astype(np.float32)
+LABELS = np.eye(4, dtype=np.float32)
+
+
+@pytest.mark.parametrize("augmentation", [Delay(1600), Speed(0.1), Volume(6), Noise(-40, -15), Mixup(0.3)])
+def test_same_seed_same_batch_and_the_input_stays(augmentation):
+    before = BATCH.copy()
+    one, two, other = (augmentation(BATCH, LABELS, np.random.default_rng(seed))[0] for seed in (1, 1, 2))
+    assert (BATCH == before).all()
+    assert one.shape == BATCH.shape and one.dtype == np.float32
+    assert (one == two).all() and (one != other).any()
+
+
+def test_a_delay_moves_samples_and_lets_silence_in():
+    ramp = np.tile(np.arange(1, 11, dtype=np.float32), (200, 1))
+    moved, labels = Delay(3)(ramp, LABELS, np.random.default_rng(0))
+    wanted = {tuple(np.concatenate([np.zeros(s), np.arange(1, 11 - s)])) for s in range(4)}
+    wanted |= {tuple(np.concatenate([np.arange(1 + s, 11), np.zeros(s)])) for s in range(4)}
+    assert {tuple(clip) for clip in moved} == wanted
+    assert labels is LABELS
+
+
+def test_a_delay_longer_than_the_clip_leaves_silence():
+    moved, _ = Delay(15)(np.ones((500, 10), np.float32), LABELS, np.random.default_rng(0))
+    assert set(moved.sum(axis=1)) == set(range(11))
+
+
+def test_speed_changes_the_pitch_by_the_factor():
+    played, _ = Speed(0.2)(np.repeat(BATCH[1:2], 50, axis=0), LABELS, np.random.default_rng(0))
+    middle = played[:, 4000:12000] * np.hanning(8000)  # where no clip has run out
+    hz = np.abs(np.fft.rfft(middle, 80_000)).argmax(axis=1) * SR / 80_000
+    assert 320 - 1 <= hz.min() < 340 and 460 < hz.max() <= 480 + 1
+    for clip, tone in zip(played, hz, strict=True):  # the middle of the clip stays where it was
+        expected = np.sin(2 * np.pi * 400 * ((SR - 1) / 2 + (np.arange(SR) - (SR - 1) / 2) * tone / 400) / SR)
+        assert clip[7600:8400] == pytest.approx(expected[7600:8400], abs=0.02)
+
+
+def test_no_change_of_speed_changes_nothing():
+    assert Speed(0)(BATCH, LABELS, np.random.default_rng(0))[0] == pytest.approx(BATCH, abs=1e-6)
+
+
+@pytest.mark.parametrize("most", [-0.1, 1.0])
+def test_impossible_speeds_are_refused(most):
+    with pytest.raises(CourseError, match="largest change"):
+        Speed(most)
+
+
+def test_volume_is_one_gain_per_clip_within_the_limit():
+    louder, _ = Volume(6)(np.repeat(BATCH, 50, axis=0), LABELS, np.random.default_rng(0))
+    gain = np.linalg.norm(louder, axis=1) / np.linalg.norm(np.repeat(BATCH, 50, axis=0), axis=1)
+    decibels = 20 * np.log10(gain)
+    assert -6.001 <= decibels.min() < -5 and 5 < decibels.max() <= 6.001
+    assert louder == pytest.approx(gain[:, None] * np.repeat(BATCH, 50, axis=0), abs=1e-5)
+
+
+def test_noise_has_the_level_asked_for_and_silence_stays_silent():
+    batch = np.concatenate([0.1 * np.repeat(BATCH, 20, axis=0), np.zeros((1, SR), np.float32)])
+    noise = Noise(-40, -20)(batch, LABELS, np.random.default_rng(0))[0] - batch
+    level = 20 * np.log10(noise[:-1].std(axis=1) / (0.1 / np.sqrt(2)))
+    assert -40.2 < level.min() < -35 and -25 < level.max() < -19.8
+    assert (noise[-1] == 0).all()
+
+
+def test_mixup_blends_waveforms_too():
+    mixed, labels = Mixup(0.5)(BATCH, LABELS, np.random.default_rng(0))
+    assert mixed == pytest.approx(labels @ BATCH, abs=1e-5)
