@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup sample run test lint lab notebooks results lock clean
+.PHONY: help setup sample run test lint lab notebooks results words lock clean
+
+PRECISION ?= float32
+COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
+SPOKEN = --out runs/words10 -p dataset speech_commands -p data_dir "$(DATA)" -p options '{"words": $(COMMANDS)}'
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -55,6 +59,15 @@ results: setup  ## the README's tables on real recordings: make results DATA=pat
 	@cp runs/esc10/04_transfer_learning/figures/models.png figures/esc10_transfer.png
 	@cp runs/esc10/05_classical_models/figures/models.png figures/esc10_classical.png
 	@cp runs/esc10/06_error_analysis/figures/faults.png figures/esc10_faults.png
+
+words: setup  ## the README's table on spoken words: make words DATA=path/to/speech_commands_v0.02 [PRECISION=mixed_bfloat16]
+	@test -n "$(DATA)" || { echo "Say where the recordings are: make words DATA=path/to/speech_commands_v0.02"; exit 2; }
+	@$(BIN)/python -m helpers run 07 $(SPOKEN) -p full True -p precision $(PRECISION) \
+	  -p networks '["strided128", "strided32", "conv8_32", "strided32_tanh", "conv8_32/dropout", "conv8_32/batch norm"]'
+	@$(BIN)/python -m helpers run 10 $(SPOKEN) -p n_clips 60
+	@$(BIN)/python -m helpers leaderboard runs/words10
+	@cp runs/words10/07_raw_waveform/figures/models.png figures/words10_models.png
+	@cp runs/words10/10_looking_inside/figures/responses.png figures/words10_responses.png
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	@uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --upgrade --no-header pyproject.toml -o requirements.lock

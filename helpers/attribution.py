@@ -30,7 +30,7 @@ class Attribution:
 
     Notes
     -----
-    Printed as "sum of attributions 0.913, difference of outputs 0.914, gap 0.001". Used by notebook 04.
+    Printed as "sum of attributions 0.913, difference of outputs 0.914, gap 0.001". Used by notebooks 04 and 10.
     """
 
     values: np.ndarray
@@ -97,7 +97,7 @@ def integrated_gradients(
 
     The integral is a sum by the midpoint rule. On two CNNs trained on real recordings (ten clips each, 128 steps) the
     gap was 0.002 in the middle and at most 0.007; the trapezoidal rule left up to 0.013, Gauss-Legendre 0.012: ReLU
-    networks have kinks, on which higher orders are lost. Used by notebook 04.
+    networks have kinks, on which higher orders are lost. Used by notebooks 04 and 10.
     """
     picture, baseline = _checked(model, picture, class_index, baseline, steps)
     import tensorflow as tf

@@ -62,8 +62,8 @@ def read(
 
     Notes
     -----
-    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). Used by notebooks 01, 02, 04 and 06, and by
-    03 and 05 through `helpers.cache`.
+    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). Used by notebooks 01, 02, 04, 06, 07 and 10,
+    and by 03 and 05 through `helpers.cache`.
     """
     path = Path(path)
     facts = probe(path, check_samples=False)
@@ -135,7 +135,7 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
 
     Notes
     -----
-    Used by notebooks 01, 02 and 06.
+    Used by notebooks 01, 02, 06, 07 and 10.
     """
     if isinstance(path_or_y, np.ndarray):
         if sr is None:

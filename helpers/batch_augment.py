@@ -21,7 +21,7 @@ class Shift:
 
     Notes
     -----
-    A shift in bands is nearly a shift in pitch, at no cost. Used by notebooks 03 and 04.
+    A shift in bands is nearly a shift in pitch, at no cost. Used by notebooks 03, 04 and 07.
     """
 
     frames: int
@@ -51,7 +51,7 @@ class Gain:
 
     Notes
     -----
-    Used by notebooks 03 and 04.
+    Used by notebooks 03, 04 and 07.
     """
 
     most: float
@@ -72,7 +72,7 @@ class SpecAugment:
 
     Notes
     -----
-    Park et al. 2019. Used by notebooks 03 and 04.
+    Park et al. 2019. Used by notebooks 03, 04 and 07.
     """
 
     bands: int
@@ -102,7 +102,7 @@ class Mixup:
 
     Notes
     -----
-    Zhang et al. 2018. Used by notebooks 03 and 07.
+    Zhang et al. 2018. Used by notebook 03.
     """
 
     alpha: float

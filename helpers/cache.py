@@ -74,7 +74,8 @@ def features(
     Notes
     -----
     A row is reused only if its recording's size and times are unchanged, or else its content is. Killed at any
-    moment, the next call goes on with the first unfinished shard. Used by notebooks 02, 03, 04, 05 and 06.
+    moment, the next call goes on with the first unfinished shard. Used by notebooks 02, 03, 04, 05, 06, 07
+    and 10.
     """
     if not len(manifest):
         raise CourseError("The manifest has no clips, so there are no features to compute.")

@@ -33,7 +33,7 @@ def prediction_table(
 
     Notes
     -----
-    Used by notebooks 01, 02 and 06, and by 03, 04 and 05 through `helpers.training`.
+    Used by notebooks 01, 02, 06 and 07, and by 03, 04 and 05 through `helpers.training`.
     """
     clips = manifest.iloc[rows]
     table = pd.DataFrame(
@@ -79,8 +79,8 @@ def confusion(label: np.ndarray, predicted: np.ndarray, classes: list[str]) -> n
 
     Notes
     -----
-    Equal to `sklearn.metrics.confusion_matrix`. Used by notebooks 01, 03, 04, 05 and 06 through
-    `helpers.plots.confusion`.
+    Equal to `sklearn.metrics.confusion_matrix`. Used by notebooks 01, 03, 04, 05, 06 and 07
+    through `helpers.plots.confusion`.
     """
     number = {name: position for position, name in enumerate(classes)}
     true = np.array([number[name] for name in label])
@@ -207,7 +207,7 @@ def paired_difference(
 
     Notes
     -----
-    Used by notebooks 01, 02, 03, 04, 05 and 06.
+    Used by notebooks 01, 02, 03, 04, 05, 06, 07 and 10.
     """
     both = one.merge(other, on="clip_id", suffixes=("_one", "_other"))
     gain = (both["predicted_one"] == both["label_one"]).astype(float) - (both["predicted_other"] == both["label_other"])

@@ -47,7 +47,7 @@ def deletion(
         At step i, the share i / steps of the blocks is deleted.
     order : str or np.random.Generator
         "high": the largest sums first; "low": the smallest first; a generator draws an order. Blocks of equal sums
-        keep their order: in time, or from the lowest bands up.
+        come in an order drawn once for all.
 
     Returns
     -------
@@ -66,14 +66,14 @@ def deletion(
     x, saliency, baseline = _checked(model, x, saliency, class_index, baseline)
     if steps < 1:
         raise CourseError(f"steps must be at least 1, not {steps}.")
-    counts = [min(size, most) for size, most in zip(saliency.shape, _BLOCKS[saliency.ndim], strict=True)]
-    along = [np.arange(size) * count // size for size, count in zip(saliency.shape, counts, strict=True)]
-    blocks = np.ravel_multi_index(np.meshgrid(*along, indexing="ij"), counts)
-    sums = np.bincount(blocks.ravel(), weights=saliency.ravel())
+    blocks = _blocks(saliency.shape)
+    sums = in_blocks(saliency)
+    # Equal sums, such as the zeros of Grad-CAM, in a drawn order: in the order of time they would not be like chance.
+    drawn = np.random.default_rng(0).permutation(len(sums))
     if isinstance(order, np.random.Generator):
         ranked = order.permutation(len(sums))
     elif order in ("high", "low"):
-        ranked = np.argsort(-sums if order == "high" else sums, kind="stable")
+        ranked = np.lexsort((drawn, -sums if order == "high" else sums))
     else:
         raise CourseError(f"order must be 'high', 'low' or a numpy random generator, not {order!r}.")
     n_deleted = np.rint(np.linspace(0, len(sums), steps + 1))
@@ -83,8 +83,32 @@ def deletion(
     return np.asarray(model(np.where(deleted, baseline, x), training=False))[:, class_index]
 
 
+def in_blocks(saliency: np.ndarray) -> np.ndarray:
+    """Sum a map within the blocks that `deletion` deletes: 50 in time, or 8 × 12 in a picture, bands first.
+
+    Parameters
+    ----------
+    saliency : np.ndarray [shape=(n_samples,) or (bands, frames)]
+
+    Returns
+    -------
+    np.ndarray [shape=(n_blocks,), dtype=float64]
+
+    Notes
+    -----
+    Used by notebook 10.
+    """
+    return np.bincount(_blocks(saliency.shape).ravel(), weights=saliency.ravel())
+
+
 def deletion_curves(
-    model: keras.Model, X: np.ndarray, maps: np.ndarray, class_indices: Sequence[int], seed: int = 0, steps: int = 20
+    model: keras.Model,
+    X: np.ndarray,
+    maps: np.ndarray,
+    class_indices: Sequence[int],
+    baseline: np.ndarray | None = None,
+    seed: int = 0,
+    steps: int = 20,
 ) -> dict[str, np.ndarray]:
     """Deletion curves of several clips, in the three orders: `deletion_plot` draws them, `deletion_table` sums them up.
 
@@ -95,10 +119,10 @@ def deletion_curves(
     maps : np.ndarray [shape=(n, n_samples) or (n, bands, frames)]
     class_indices : sequence of int [length n]
         The class each map explains.
+    baseline, steps
+        As in `deletion`.
     seed : int
         Of the random orders.
-    steps : int
-        As in `deletion`.
 
     Returns
     -------
@@ -119,10 +143,10 @@ def deletion_curves(
     curves = {HIGH: [], RANDOM: [], LOW: []}
     for number, clip in enumerate(zip(X, maps, class_indices, strict=True)):
         rng = np.random.default_rng([seed, number])
-        curves[HIGH].append(deletion(model, *clip, steps=steps, order="high"))
-        drawn = [deletion(model, *clip, steps=steps, order=rng) for _ in range(_N_RANDOM)]
+        curves[HIGH].append(deletion(model, *clip, baseline, steps, "high"))
+        drawn = [deletion(model, *clip, baseline, steps, rng) for _ in range(_N_RANDOM)]
         curves[RANDOM].append(np.mean(drawn, axis=0))
-        curves[LOW].append(deletion(model, *clip, steps=steps, order="low"))
+        curves[LOW].append(deletion(model, *clip, baseline, steps, "low"))
     return {name: np.array(rows) for name, rows in curves.items()}
 
 
@@ -203,6 +227,13 @@ def deletion_plot(curves: Mapping[str, np.ndarray], group: Sequence | None = Non
     ax.set(xlabel="share of the input deleted, %", ylabel="probability of the class", ylim=(0, None))
     ax.legend()
     return fig
+
+
+def _blocks(shape: tuple[int, ...]) -> np.ndarray:
+    """Number of the block that each place of a map belongs to."""
+    counts = [min(size, most) for size, most in zip(shape, _BLOCKS[len(shape)], strict=True)]
+    along = [np.arange(size) * count // size for size, count in zip(shape, counts, strict=True)]
+    return np.ravel_multi_index(np.meshgrid(*along, indexing="ij"), counts)
 
 
 def _checked(model, x, saliency, class_index, baseline) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -205,7 +205,7 @@ def scale(features: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     Notes
     -----
     No statistic of the data enters, so none of the test data can. Values beyond the bounds, such as digital silence,
-    are clipped. Used by notebooks 03 and 04.
+    are clipped. Used by notebooks 03, 04 and 07.
     """
     if spec.kind == "waveform":
         return np.asarray(features, dtype=np.float32)

@@ -126,7 +126,7 @@ def comparison(recorded: dict[str, Run]) -> pd.DataFrame:
 
     Notes
     -----
-    Used by notebooks 03, 04 and 05.
+    Used by notebooks 03, 04, 05 and 07.
     """
     rows = []
     for name, run in sorted(recorded.items(), key=lambda item: -item[1].metrics["macro_f1"]["value"]):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from helpers.errors import CourseError
+
 
 def flatten_cnn(
     input_shape: tuple[int, int, int],
@@ -118,6 +120,11 @@ def raw_cnn(
     keras.Model
         Softmax output [shape=(n, n_classes)], not compiled. The layer "values" is what a clip has been compressed to.
 
+    Raises
+    ------
+    CourseError
+        The clip is too short for the network.
+
     Notes
     -----
     Builds the seven published networks on spoken words (notebook 07 lists them and their parameters); where they put
@@ -130,7 +137,14 @@ def raw_cnn(
     padding = "same" if same else "valid"
     for number, (width, size) in enumerate(zip(filters, kernel_sizes, strict=True)):
         step = 1 if number else stride
+        if not same and x.shape[1] < size:
+            raise CourseError(f"A clip of {n_samples} samples is too short for the filters of layer {number + 1}.")
         x = layers.Conv1D(width, size, strides=step, padding=padding, name=f"conv{number + 1}")(x)
+        if number in pooled and same and x.shape[1] < pool_size:
+            raise CourseError(
+                f"A clip of {n_samples} samples is too short for pooling {len(pooled)} times by {pool_size}; take "
+                "longer clips, or pool less."
+            )
         if number in pooled:
             x = layers.MaxPooling1D(pool_size, padding="valid" if same else "same")(x)
         if batch_norm:
@@ -205,7 +219,7 @@ def compact_cnn(
     Notes
     -----
     Batch normalisation: Ioffe and Szegedy 2015; mean and maximum pooled together as in PANNs (Kong et al. 2020). Used
-    by notebook 03.
+    by notebooks 03 and 07.
     """
     inputs = keras.Input(input_shape)
     x = inputs
@@ -223,7 +237,7 @@ def compact_cnn(
 def settings(part: keras.Layer | keras.Optimizer) -> dict:
     """Give the settings of a layer or an optimiser, free of the running number in its name.
 
-    Used by notebook 03, which records them.
+    Used by notebook 03, which records them, and by `architecture`.
     """
     return {key: value for key, value in part.get_config().items() if key != "name"}
 
@@ -238,6 +252,6 @@ def architecture(model: keras.Model) -> list[str]:
 
     Notes
     -----
-    Recorded by notebook 03, so that a changed network is never taken for one trained before.
+    Recorded by notebooks 03 and 07, so that a changed network is never taken for one trained before.
     """
     return [f"{type(layer).__name__} {settings(layer)}" for layer in model.layers]

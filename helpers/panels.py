@@ -36,7 +36,7 @@ def grid(
 
     Notes
     -----
-    Used by notebook 02.
+    Used by notebooks 02 and 07.
     """
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
@@ -118,7 +118,7 @@ def hertz_axis(ax: plt.Axes, frequencies: np.ndarray) -> None:
 def markers(n: int) -> list[dict]:
     """Give options of `Axes.scatter` for `n` classes that differ in shape and filling, so without any colour.
 
-    Used by notebook 02.
+    Used by notebooks 02 and 07.
     """
     fills = ("white", "black", "0.65")
     return [

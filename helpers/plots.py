@@ -60,7 +60,7 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
 
     Notes
     -----
-    Used by notebooks 01, 03, 04, 05 and 06.
+    Used by notebooks 01, 03, 04, 05, 06 and 07.
     """
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     counts = evaluation.confusion(predictions["label"], predictions["predicted"], classes)
@@ -89,7 +89,7 @@ def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None 
 
     Notes
     -----
-    Used by notebooks 03, 04 and 05.
+    Used by notebooks 03, 04, 05 and 07.
     """
     ordered = sorted(recorded, key=lambda name: recorded[name].metrics[metric]["value"])
     fig, ax = plt.subplots(figsize=(7.5, 0.45 * len(ordered) + 1.3), layout="constrained")
@@ -116,7 +116,7 @@ def learning_curves(histories: Mapping[str, Mapping[str, list[float]]]) -> Figur
 
     Notes
     -----
-    Used by notebook 03.
+    Used by notebooks 03 and 07.
     """
     columns = min(3, len(histories))
     rows = -(-len(histories) // columns)

@@ -114,7 +114,7 @@ def randomisation_test(
         network = randomised(model, depth, seed)
         depth = len(names) if depth is None else int(depth)
         drawn = [_map(method, network, *clip) for clip in zip(X, class_indices, strict=True)]
-        similar = np.array([abs(_spearman(*pair)) for pair in zip(learnt, drawn, strict=True)])
+        similar = np.array([abs(spearman(*pair)) for pair in zip(learnt, drawn, strict=True)])
         row = {"depth": depth, "layer": names[-depth] if depth else "none"}
         rows.append(row | mean_interval(similar, group, n_boot, seed))
     return pd.DataFrame(rows)
@@ -186,7 +186,11 @@ def _map(method, model, x, class_index) -> np.ndarray:
     return values
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """Rank correlation of two maps of one shape (Spearman 1904); 0 if one of them is constant.
+
+    Used by notebook 10.
+    """
     from scipy.stats import spearmanr
 
     if one.shape != other.shape:

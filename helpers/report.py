@@ -47,7 +47,7 @@ def per_class(
 
     Notes
     -----
-    Percentile bootstrap (Efron and Tibshirani 1993). Used by notebooks 01 and 06.
+    Percentile bootstrap (Efron and Tibshirani 1993). Used by notebooks 01, 06 and 07.
     """
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     label, predicted = predictions["label"].to_numpy(object), predictions["predicted"].to_numpy(object)
@@ -77,7 +77,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
     The n of a precision is the number of clips that got the class, that of recall and F1 the number that have it.
 
-    Used by notebook 01.
+    Used by notebooks 01 and 07.
     """
     columns = {}
     for name in PARTS:

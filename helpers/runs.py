@@ -90,7 +90,7 @@ def start(run_dir: str | os.PathLike) -> None:
     If the notebook came to its end before (its own folder is a finished run), all of that is old: its models are no
     longer taken for finished, and will be trained anew. If not, it was interrupted, and what is there is kept.
 
-    Used by notebooks 03, 04 and 05.
+    Used by notebooks 03, 04, 05 and 07.
     """
     run_dir = Path(run_dir)
     if (run_dir / "metrics.json").exists():
@@ -197,10 +197,11 @@ def load(run_dir: str | os.PathLike) -> Run:
         names = ", ".join(sorted(other.relative_to(path.parent).as_posix() for other in finished)[:5])
         beside = (
             f" Or choose one of the runs in {short(path.parent)} ({names}) with the parameters `runs_dir` and `run` of "
-            "notebook 06, or give another path."
+            "notebooks 06 and 10, or give another path."
         )
         raise DataMissing(
-            f"No finished run in {short(path)}. Run notebook 03, 04 or 05 first (`python -m helpers run 03 05`)."
+            f"No finished run in {short(path)}. Run the notebook that records it first, such as 03, 05 or 07 "
+            "(`python -m helpers run 03`)."
             f"{beside if names else ''}"
         )
     params, metrics = (

@@ -46,7 +46,7 @@ def recipe(run: Run) -> tuple[Any, bool]:
 
     Notes
     -----
-    Used by notebook 04.
+    Used by notebooks 04 and 10.
     """
     feature, scaled = run.params.get("feature"), run.params.get("scaled")
     if not isinstance(feature, dict) or not isinstance(scaled, bool):
@@ -113,7 +113,7 @@ def predict(
     Notes
     -----
     One window is in memory at a time, and a batch of features; only the tables grow with the recordings. Used by
-    notebook 04 and by `python -m helpers predict`.
+    notebooks 04 and 07 and by `python -m helpers predict`.
     """
     spec, scaled = recipe(run)
     hop_seconds = spec.seconds / 2 if hop_seconds is None else hop_seconds

@@ -56,7 +56,7 @@ def groups(manifest: pd.DataFrame) -> np.ndarray:
 def shared_groups(manifest: pd.DataFrame, one: np.ndarray, other: np.ndarray) -> list[str]:
     """Groups that have clips among both sets of rows (an empty list is what a split should give).
 
-    Used by notebooks 01 and 03.
+    Used by notebooks 01, 03 and 07.
     """
     group = groups(manifest)
     return sorted(set(group[one]) & set(group[other]))

@@ -128,7 +128,7 @@ def warm_cosine(peak: float, steps: int, start: float, end: float) -> keras.opti
 
     Notes
     -----
-    Loshchilov and Hutter 2017. Used by notebooks 03 and 04.
+    Loshchilov and Hutter 2017. Used by notebooks 03, 04 and 07.
     """
     warm = max(1, int(0.1 * steps))
     return keras.optimizers.schedules.CosineDecay(
@@ -170,7 +170,7 @@ def cross_validate(
 
     Notes
     -----
-    Used by notebooks 03, 04 and 05.
+    Used by notebooks 03, 04, 05 and 07.
     """
     # One prediction function per model is what we want; TensorFlow takes it for a mistake and would say so each time.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

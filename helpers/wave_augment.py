@@ -21,12 +21,21 @@ class Delay:
     samples : int
         Largest shift in either direction.
 
+    Raises
+    ------
+    CourseError
+        It is below 0.
+
     Notes
     -----
     Used by notebook 07.
     """
 
     samples: int
+
+    def __post_init__(self):
+        if self.samples < 0:
+            raise CourseError(f"Delay takes the largest shift in samples, at least 0, not {self.samples!r}.")
 
     def __call__(self, batch, labels, rng):
         """Return the shifted batch and the unchanged labels."""
@@ -106,6 +115,11 @@ class Noise:
     quietest, loudest : float
         Level of the noise relative to the clip's own (RMS), dB: -40 to -15, say.
 
+    Raises
+    ------
+    CourseError
+        They are the wrong way round.
+
     Notes
     -----
     Used by notebook 07.
@@ -113,6 +127,10 @@ class Noise:
 
     quietest: float
     loudest: float
+
+    def __post_init__(self):
+        if self.quietest > self.loudest:
+            raise CourseError(f"Noise takes the lower level first, not {self.quietest!r} and {self.loudest!r}.")
 
     def __call__(self, batch, labels, rng):
         """Return the noisy batch and the unchanged labels."""

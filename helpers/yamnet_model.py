@@ -127,6 +127,35 @@ def patches(mel: np.ndarray) -> np.ndarray:
     return np.stack([mel[:, start : start + PATCH].T for start in starts])[..., np.newaxis]
 
 
+def over_time(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Lay maps of a `classifier`'s patches over the clip they were cut from; where patches overlap, their mean.
+
+    Parameters
+    ----------
+    maps : np.ndarray [shape=(n_patches, frames, bands)]
+        Of any resolution, such as `helpers.cam` gives them.
+    shape : (int, int)
+        Of the clip's spectrogram: (64, n_frames). The patches are taken to lie a multiple of 48 frames apart, as far
+        as they fit; frames that no patch reaches get 0.
+
+    Returns
+    -------
+    np.ndarray [shape=shape], float32
+
+    Notes
+    -----
+    Used by notebook 10.
+    """
+    from helpers.cam import stretched
+
+    hop = (shape[1] - PATCH) // max(1, len(maps) - 1) // PATCH_HOP * PATCH_HOP
+    total, count = np.zeros((shape[1], shape[0]), dtype=np.float32), np.zeros((shape[1], 1), dtype=np.float32)
+    for number, values in enumerate(maps):
+        total[number * hop : number * hop + PATCH] += stretched(values, (PATCH, shape[0]))
+        count[number * hop : number * hop + PATCH] += 1
+    return (total / np.maximum(count, 1)).T
+
+
 def embeddings(model: keras.Model) -> keras.Model:
     """Give the part of a `classifier` that computes the clip's embedding [shape=(n, 1024)].
 

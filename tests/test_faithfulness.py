@@ -165,7 +165,7 @@ def test_wrong_maps_are_told():
 
 def test_random_orders_depend_on_the_seed_only():
     model, X, maps = clips(4, (100, 1))
-    one, again, other = (deletion_curves(model, X, maps, [0] * 4, seed)[RANDOM] for seed in (0, 0, 1))
+    one, again, other = (deletion_curves(model, X, maps, [0] * 4, seed=seed)[RANDOM] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
     np.testing.assert_array_equal(deletion_curves(model, X[:2], maps[:2], [0] * 2)[RANDOM], one[:2])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from helpers import models
+from helpers.errors import CourseError
 
 
 def test_parameter_counts_are_those_published():
@@ -54,6 +55,12 @@ RAW = {
 def test_networks_on_raw_samples_have_the_published_parameters(published):
     model = models.raw_cnn(16_000, 16, **RAW[published])
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == published
+
+
+@pytest.mark.parametrize("published", [94_768, 1_855_056])
+def test_a_clip_too_short_for_the_network_is_refused(published):
+    with pytest.raises(CourseError, match="too short"):
+        models.raw_cnn(1_000, 16, **RAW[published])
 
 
 def test_what_a_clip_is_compressed_to():

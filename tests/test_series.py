@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -30,7 +31,16 @@ CASES = {
     "05 esc50": ("05", {"dataset": "esc50", "n_iter": 2, "epochs": 10}),
     "05 fsdkaggle2018": ("05", {"dataset": "fsdkaggle2018", "n_iter": 2, "epochs": 10}),
     "06 esc50": ("06", {"dataset": "esc50"}),
+    "07 folder": ("07", {"dataset": "folder", "epochs": 1, "networks": ["strided32", "strided32_tanh"]}),
+    "10 folder": ("10", {"dataset": "folder", "n_clips": 2}),  # on samples: opens what 07 recorded there
+    # On spectrograms: opens what 03 recorded there.
+    "10 speech_commands": (
+        "10",
+        {"dataset": "speech_commands", "limit": 150, "run": "03_spectrogram_cnns", "n_clips": 2},
+    ),
 }
+# Of a handful of clips, hence different on every machine: all one can say is that they are there, with an interval.
+LOOSE = ("deletion/", "random weights/", "stream/")
 
 
 def execute(case: str, folder: Path) -> dict:
@@ -58,6 +68,8 @@ def test_recorded_metrics(case, folders):
         score = name.split("/")[-1] in (*evaluation.METRICS, "accuracy_per_fold")
         few = 5 / metrics[name]["n"] if name.split("/")[-1] in evaluation.METRICS else 0
         tolerance = 0 if abs(value) > 1 else max(TOLERANCE, few) if score else TOLERANCE / 2
+        if name.startswith(LOOSE):
+            tolerance = np.inf
         assert metrics[name]["value"] == pytest.approx(value, abs=tolerance), name
         assert metrics[name]["low"] <= metrics[name]["high"] and metrics[name]["n"] > 0
 
@@ -98,14 +110,20 @@ def test_papermill_by_hand_from_the_repository_root(tmp_path):
 
 
 @pytest.mark.skipif(
-    "REAL_DATA" not in os.environ, reason="REAL_DATA names no folder with real recordings (ESC-50-master) and YAMNet"
+    "REAL_DATA" not in os.environ,
+    reason="REAL_DATA names no folder with real recordings (ESC-50-master, speech_commands_v0.02) and YAMNet",
 )
-@pytest.mark.parametrize("name", ["01", "02", "03", "04", "05", "06"])
+@pytest.mark.parametrize("name", ["01", "02", "03", "04", "05", "06", "07", "10"])
 def test_the_notebooks_run_on_real_recordings(name, folders):
     (path,) = notebooks.select([name])
     place = folders("real recordings")  # one for all, so that 06 finds the run of 05
     parameters = {"dataset": "esc50", "data_dir": str(Path(os.environ["REAL_DATA"]) / "ESC-50-master"), "limit": 100}
-    parameters |= {"epochs": 1} if name in ("03", "04", "05") else {}
+    parameters |= {"epochs": 1} if name in ("03", "04", "05", "07") else {}
+    if name in ("07", "10"):
+        words = ["down", "go", "left", "no", "yes"]
+        parameters |= {"dataset": "speech_commands", "options": {"words": words}}
+        parameters |= {"data_dir": str(Path(os.environ["REAL_DATA"]) / "speech_commands_v0.02")}
+    parameters |= {"n_clips": 2} if name == "10" else {}
     parameters |= {"weights_dir": str(Path(os.environ["REAL_DATA"]) / "yamnet")} if name == "04" else {}
     notebooks.run([path], place, parameters)
     assert runs.load(place / path.stem).metrics

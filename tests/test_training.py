@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -37,6 +38,29 @@ def test_the_rate_rises_for_a_tenth_and_falls_to_its_end():
     assert np.argmax(rate) == 10 and rate[10] == pytest.approx(2e-3)
     assert rate[55] == pytest.approx((2e-3 + 2e-6) / 2)  # the middle of half a cosine
     assert np.isfinite(float(training.warm_cosine(1e-3, 1, start=1e-4, end=1e-5)(0)))  # one batch, one epoch
+
+
+def test_batches_made_ahead_by_threads_are_those_of_their_epoch():
+    seen = {}
+
+    class Watched(training.Batches):
+        def __getitem__(self, index):
+            batch, labels = super().__getitem__(index)
+            seen.setdefault((self.epoch, index), []).append(labels.argmax(axis=1).tolist())
+            return batch, labels
+
+    X, y = np.zeros((10, 2, 3), dtype=np.float32), np.eye(10, dtype=np.float32)
+    options = dict(X=X, y=y, rows=np.arange(10), scale=lambda values: values, batch_size=3, seed=5)
+    model = keras.Sequential([keras.Input((2, 3, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    model.compile("sgd", "mse", jit_compile=False)
+    model.fit(Watched(**options), epochs=3, verbose=0)
+    fresh = training.Batches(**options)
+    fresh.on_epoch_end()  # Keras ends an epoch before the first one, when it has looked at a few batches
+    for epoch in range(1, 4):
+        for index in range(4):
+            expected = fresh[index][1].argmax(axis=1).tolist()
+            assert seen[epoch, index] and all(labels == expected for labels in seen[epoch, index])
+        fresh.on_epoch_end()
 
 
 def test_one_hot_leaves_unlabelled_rows_empty(manifest):

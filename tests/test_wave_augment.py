@@ -54,6 +54,13 @@ def test_impossible_speeds_are_refused(most):
         Speed(most)
 
 
+def test_impossible_shifts_and_levels_are_refused():
+    with pytest.raises(CourseError, match="at least 0"):
+        Delay(-5)
+    with pytest.raises(CourseError, match="lower level first"):
+        Noise(-20, -45)
+
+
 def test_volume_is_one_gain_per_clip_within_the_limit():
     louder, _ = Volume(6)(np.repeat(BATCH, 50, axis=0), LABELS, np.random.default_rng(0))
     gain = np.linalg.norm(louder, axis=1) / np.linalg.norm(np.repeat(BATCH, 50, axis=0), axis=1)

@@ -346,3 +346,14 @@ def test_names_of_the_classes(stand_ins, tmp_path):
         archive.writestr("labels.txt", "\n".join(reversed(names)))
     assert yamnet.class_names(path) == names[::-1]
     assert yamnet.LiteRT(path)(sound(1.0))[0].shape == (2, 521)
+
+
+def test_maps_of_patches_are_laid_over_the_clip():
+    maps = np.zeros((4, 12, 8), dtype=np.float32)
+    maps[1] = 1.0  # the second patch: frames 48 to 143
+    laid = yamnet_model.over_time(maps, (64, 250))
+    expected = np.zeros(250)
+    expected[48:144] = 0.5  # every frame of it belongs to a neighbour, too
+    assert laid.shape == (64, 250)
+    np.testing.assert_allclose(laid, np.tile(expected, (64, 1)), atol=1e-6)
+    np.testing.assert_allclose(yamnet_model.over_time(np.ones((1, 12, 8)), (64, 96)), 1, atol=1e-6)
