@@ -64,7 +64,7 @@ words: setup  ## the README's table on spoken words: make words DATA=path/to/spe
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make words DATA=path/to/speech_commands_v0.02"; exit 2; }
 	@$(BIN)/python -m helpers run 07 $(SPOKEN) -p full True -p precision $(PRECISION) \
 	  -p networks '["strided128", "strided32", "conv8_32", "strided32_tanh", "conv8_32/dropout", "conv8_32/batch norm"]'
-	@$(BIN)/python -m helpers run 10 $(SPOKEN) -p n_clips 60
+	@$(BIN)/python -m helpers run 10 $(SPOKEN) -p n_clips 24
 	@$(BIN)/python -m helpers leaderboard runs/words10
 	@cp runs/words10/07_raw_waveform/figures/models.png figures/words10_models.png
 	@cp runs/words10/10_looking_inside/figures/responses.png figures/words10_responses.png
