@@ -16,6 +16,7 @@ from helpers.faithfulness import (
     deletion_curves,
     deletion_plot,
     deletion_table,
+    in_blocks,
 )
 
 HIGH, RANDOM, LOW = "most salient first", "random order", "least salient first"
@@ -105,13 +106,23 @@ def test_blocks_are_equal_to_within_one_place(shape, n_blocks):
     assert sizes.max() <= np.prod(np.ceil(per_axis))
 
 
-def test_constant_map_goes_from_the_start_to_the_end():
+def test_blocks_of_a_constant_map_come_in_one_mixed_order_each_once():
     model = additive((100, 1), np.arange(100), softmax=False)
     sums = np.arange(100).reshape(50, 2).sum(axis=1)
-    expected = sums.sum() - np.concatenate([[0], np.cumsum(sums)])
-    for order in ("high", "low"):
-        found = deletion(model, np.ones((100, 1)), np.full(100, 0.3), 0, steps=50, order=order)
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    curves = [
+        deletion(model, np.ones((100, 1)), np.full(100, 0.3), 0, steps=50, order=order) for order in ("high", "low")
+    ]
+    np.testing.assert_array_equal(*curves)
+    lost = np.rint(-np.diff(curves[0])).astype(int)
+    assert sorted(lost) == sorted(sums)  # every block once
+    assert 0.3 < np.mean(lost[:25]) / np.mean(lost[25:]) < 3 and (np.diff(lost) < 0).sum() > 10  # not from start to end
+
+
+def test_sums_in_blocks():
+    saliency = np.arange(100.0)
+    np.testing.assert_allclose(in_blocks(saliency), saliency.reshape(50, 2).sum(axis=1))
+    picture = np.random.default_rng(0).normal(size=(16, 24))
+    np.testing.assert_allclose(in_blocks(picture), picture.reshape(8, 2, 12, 2).sum(axis=(1, 3)).ravel())
 
 
 @pytest.mark.parametrize("given", [False, True])
