@@ -192,6 +192,17 @@ def attribution_plot(
     return fig
 
 
+def check_class(model: keras.Model, class_index: int) -> None:
+    """Raise CourseError unless `class_index` is the number of one of the model's outputs.
+
+    Used by notebooks 04 and 10, through `attribution`, `cam` and `faithfulness`.
+    """
+    n_classes = model.output_shape[-1]
+    whole = isinstance(class_index, int | np.integer) and not isinstance(class_index, bool)
+    if not whole or not 0 <= class_index < n_classes:
+        raise CourseError(f"class_index must be one of 0 to {n_classes - 1}, not {class_index!r}.")
+
+
 def _checked(model, picture, class_index, baseline, steps) -> tuple[np.ndarray, np.ndarray]:
     import keras
 
@@ -208,10 +219,7 @@ def _checked(model, picture, class_index, baseline, steps) -> tuple[np.ndarray, 
             )
         if not np.isfinite(values).all():
             raise CourseError(f"The {name} contains values that are not a number or infinite.")
-    n_classes = model.output_shape[-1]
-    whole = isinstance(class_index, int | np.integer) and not isinstance(class_index, bool)
-    if not whole or not 0 <= class_index < n_classes:
-        raise CourseError(f"class_index must be one of 0 to {n_classes - 1}, not {class_index!r}.")
+    check_class(model, class_index)
     if steps < 1:
         raise CourseError(f"steps must be at least 1, not {steps}.")
     return picture, baseline

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.activations import all_layers, recording, stages
+from helpers.attribution import check_class
 from helpers.errors import CourseError
 
 if TYPE_CHECKING:
@@ -152,8 +153,5 @@ def _checked(model, x, class_index, layer) -> tuple[np.ndarray, keras.Layer, ker
         raise CourseError(f"The input has the shape {x.shape}, the model reads {wanted} (without batch axis).")
     if not np.isfinite(x).all():
         raise CourseError("The input contains values that are not a number or infinite.")
-    n_classes = model.output_shape[-1]
-    whole = isinstance(class_index, int | np.integer) and not isinstance(class_index, bool)
-    if not whole or not 0 <= class_index < n_classes:
-        raise CourseError(f"class_index must be one of 0 to {n_classes - 1}, not {class_index!r}.")
+    check_class(model, class_index)
     return x, layer, last

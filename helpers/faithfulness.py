@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from helpers.attribution import check_class
 from helpers.errors import CourseError
 from helpers.randomisation import mean_interval
 
@@ -253,8 +254,5 @@ def _checked(model, x, saliency, class_index, baseline) -> tuple[np.ndarray, np.
     for name, values in {"input": x, "map": saliency, "baseline": baseline}.items():
         if not np.isfinite(values).all():
             raise CourseError(f"The {name} contains values that are not a number or infinite.")
-    n_classes = model.output_shape[-1]
-    whole = isinstance(class_index, int | np.integer) and not isinstance(class_index, bool)
-    if not whole or not 0 <= class_index < n_classes:
-        raise CourseError(f"class_index must be one of 0 to {n_classes - 1}, not {class_index!r}.")
+    check_class(model, class_index)
     return x, saliency, baseline
