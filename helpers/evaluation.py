@@ -225,6 +225,15 @@ def shown(metric: dict) -> str:
     return f"{value} % ({low} to {high}, n = {metric['n']})"
 
 
+def points(gain: dict) -> str:
+    """Write a difference of accuracies as text: `+6.0 points (+1.3 to +10.6, n = 400)`.
+
+    Used by notebooks 03, 04, 06, 07 and 10.
+    """
+    value, low, high = (f"{100 * gain[part]:+.1f}" for part in ("value", "low", "high"))
+    return f"{value} points ({low} to {high}, n = {gain['n']})"
+
+
 def _count(cell: np.ndarray, n_classes: int, weights: np.ndarray | None = None) -> np.ndarray:
     return np.bincount(cell, weights=weights, minlength=n_classes**2).reshape(n_classes, n_classes).astype(float)
 

@@ -80,6 +80,11 @@ def test_paired_difference_counts_matched_clips(predictions):
     assert 0 < result["low"] < result["value"] < result["high"]
 
 
+def test_a_difference_is_written_with_its_signs():
+    gain = {"value": -0.0123, "low": -0.05, "high": 0.004, "n": 12}
+    assert evaluation.points(gain) == "-1.2 points (-5.0 to +0.4, n = 12)"
+
+
 def test_prediction_table_names_the_largest_column(manifest):
     probabilities = np.array([[0.2, 0.5, 0.3], [0.9, 0.1, 0.0]])
     table = evaluation.prediction_table(manifest, np.array([3, 5]), probabilities, ["a", "b", "c"], "fold1")
