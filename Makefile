@@ -8,6 +8,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 PRECISION ?= float32
 COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
+NETWORKS := ["filterbank128", "strided32", "conv8_32", "strided32_tanh", "conv8_32/dropout", "conv8_32/batch norm", \
+  "conv5", "conv8_64", "values32"]
 SPOKEN = --out runs/words10 -p dataset speech_commands -p data_dir "$(DATA)" -p options '{"words": $(COMMANDS)}'
 
 help:  ## this list
@@ -63,10 +65,11 @@ results: setup  ## the README's tables on real recordings: make results DATA=pat
 words: setup  ## the README's table on spoken words: make words DATA=path/to/speech_commands_v0.02 [PRECISION=mixed_bfloat16]
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make words DATA=path/to/speech_commands_v0.02"; exit 2; }
 	@$(BIN)/python -m helpers run 07 $(SPOKEN) -p full True -p precision $(PRECISION) \
-	  -p networks '["strided128", "strided32", "conv8_32", "strided32_tanh", "conv8_32/dropout", "conv8_32/batch norm"]'
+	  -p networks '$(NETWORKS)'
 	@$(BIN)/python -m helpers run 10 $(SPOKEN) -p n_clips 24
 	@$(BIN)/python -m helpers leaderboard runs/words10
 	@cp runs/words10/07_raw_waveform/figures/models.png figures/words10_models.png
+	@cp runs/words10/07_raw_waveform/figures/tsne.png figures/words10_tsne.png
 	@cp runs/words10/10_looking_inside/figures/responses.png figures/words10_responses.png
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)

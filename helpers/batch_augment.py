@@ -102,7 +102,7 @@ class Mixup:
 
     Notes
     -----
-    Zhang et al. 2018. Used by notebook 03.
+    Zhang et al. 2018. Used by notebooks 03 and 07.
     """
 
     alpha: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from helpers.errors import CourseError
 
@@ -84,6 +84,7 @@ def raw_cnn(
     batch_norm: bool = False,
     norm_values: bool = False,
     activation: str = "relu",
+    envelope: int = 0,
 ) -> keras.Model:
     """CNN that reads the samples themselves: a stack of 1-D convolutions and poolings, then dense layers.
 
@@ -114,6 +115,10 @@ def raw_cnn(
     norm_values : bool
         With `batch_norm`: normalise the flattened values, too.
     activation : str
+    envelope : int
+        Average what the first convolution and its ReLU put out over so many places, and take the logarithm (of the mean
+        and 0.01): the level of each filter's output over time, as in a log-mel spectrogram. Needs `batch_norm`, which
+        brings the outputs to the size of one, and normalises the logarithm, too. 0: do not.
 
     Returns
     -------
@@ -123,15 +128,18 @@ def raw_cnn(
     Raises
     ------
     CourseError
-        The clip is too short for the network.
+        The clip is too short for the network, or an `envelope` is asked for without `batch_norm` or without ReLU.
 
     Notes
     -----
     Builds the seven published networks on spoken words (notebook 07 lists them and their parameters); where they put
     dropout, and batch normalisation relative to pooling, is not known. Here pooling comes first: normalisation and
-    activation then work on a third of the places, and for a ReLU without normalisation the result is the same. Used
-    by notebook 07.
+    activation then work on a third of the places, and for a ReLU without normalisation the result is the same. A
+    bank of learned filters, rectified, averaged and its logarithm taken: Sainath et al. 2015, "Learning the speech
+    front-end with raw waveform CLDNNs". Used by notebook 07.
     """
+    if envelope and not (batch_norm and activation == "relu"):
+        raise CourseError("A network that takes the logarithm of an envelope needs batch normalisation and ReLU.")
     inputs = x = keras.Input((n_samples, 1))
     kernel_sizes = [kernel_size] * len(filters) if isinstance(kernel_size, int) else kernel_size
     padding = "same" if same else "valid"
@@ -150,6 +158,11 @@ def raw_cnn(
         if batch_norm:
             x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.Activation(activation, name=f"{activation}{number + 1}")(x)
+        if envelope and not number:
+            if x.shape[1] < envelope:
+                raise CourseError(f"A clip of {n_samples} samples is too short to average over {envelope} places.")
+            x = ops.log(layers.AveragePooling1D(envelope)(x) + 0.01)
+            x = layers.BatchNormalization(momentum=0.9)(x)
     x = layers.Flatten(name="flat" if norm_values and batch_norm else "values")(x)
     if norm_values and batch_norm:
         x = layers.BatchNormalization(momentum=0.9, name="values")(x)
@@ -243,15 +256,16 @@ def settings(part: keras.Layer | keras.Optimizer) -> dict:
 
 
 def architecture(model: keras.Model) -> list[str]:
-    """Describe the layers of a network.
+    """Describe the layers of a network, and the operations between them, such as a logarithm.
 
     Returns
     -------
     list of str
-        Kind and settings of each layer; equal for two networks built alike.
+        Kind and settings of each; equal for two networks built alike.
 
     Notes
     -----
-    Recorded by notebooks 03 and 07, so that a changed network is never taken for one trained before.
+    Recorded by notebooks 03 and 07, so that a changed network is not taken for one trained before (a constant inside an
+    operation is not seen).
     """
-    return [f"{type(layer).__name__} {settings(layer)}" for layer in model.layers]
+    return [f"{type(part).__name__} {settings(part)}" for part in model.operations]

@@ -83,21 +83,41 @@ class Batches(keras.utils.PyDataset):
 
 
 class Progress(keras.callbacks.Callback):
-    """One progress bar per training instead of one line per epoch.
+    """One progress bar per training instead of one line per epoch, and the time each epoch took.
 
     Parameters
     ----------
     epochs : int
     name : str
         Shown before the bar.
+
+    Attributes
+    ----------
+    seconds : list of float
+        How long each epoch trained, without validation. In the first TensorFlow prepares itself.
+
+    Notes
+    -----
+    Used by notebooks 03, 04 and 07.
     """
 
     def __init__(self, epochs: int, name: str):
         super().__init__()
         self.bar = progress(total=epochs, desc=name, unit="epoch", leave=False)
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock."""
+        self.began = time.perf_counter()
+        self.trained = None
+
+    def on_test_begin(self, logs=None):
+        """Stop the clock: from here on it is validation."""
+        self.trained = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         """Advance by an epoch and show the losses."""
+        self.seconds.append((self.trained or time.perf_counter()) - self.began)
         self.bar.update()
         self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items() if "loss" in name})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import librosa
 import numpy as np
 
 from helpers.errors import CourseError
@@ -137,3 +138,54 @@ class Noise:
         rms = np.sqrt(np.mean(np.square(batch, dtype=np.float64), axis=1, keepdims=True))
         level = rms * 10 ** (rng.uniform(self.quietest, self.loudest, (len(batch), 1)) / 20)
         return batch + rng.standard_normal(batch.shape, dtype=np.float32) * level.astype(np.float32), labels
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Silence two stretches of time and two bands of frequencies in each clip.
+
+    Attributes
+    ----------
+    samples : int
+        Longest stretch of time; the length is drawn evenly from 0 to this.
+    share : float
+        Widest band, as a share of the mel scale up to half the sampling rate; drawn in the same way.
+    sr : int
+        Sampling rate, Hz.
+
+    Raises
+    ------
+    CourseError
+        `samples` is below 0, or `share` not between 0 and 1.
+
+    Notes
+    -----
+    SpecAugment (Park et al. 2019) for samples; bands are rejected as by Kharitonov et al. 2021, "Data augmenting
+    contrastive learning of speech representations in the time domain". Used by notebook 07.
+    """
+
+    samples: int
+    share: float
+    sr: int
+
+    def __post_init__(self):
+        if self.samples < 0 or not 0 <= self.share <= 1:
+            raise CourseError(
+                f"Mask takes samples of at least 0 and a share from 0 to 1, not {self.samples!r} and {self.share!r}."
+            )
+
+    def __call__(self, batch, labels, rng):
+        """Return the masked batch and the unchanged labels."""
+        n = batch.shape[1]
+        mel = librosa.hz_to_mel(np.fft.rfftfreq(n, 1 / self.sr), htk=True)
+        spectra = np.fft.rfft(batch, axis=1)
+        for spectrum in spectra:
+            for width in rng.uniform(0, self.share * mel[-1], 2):
+                low = rng.uniform(0, mel[-1] - width)
+                spectrum[(mel >= low) & (mel < low + width)] = 0
+        masked = np.fft.irfft(spectra, n, axis=1).astype(np.float32)
+        for clip in masked:
+            for length in rng.integers(min(self.samples, n) + 1, size=2):
+                start = rng.integers(n - length + 1)
+                clip[start : start + length] = 0
+        return masked, labels

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -82,6 +83,46 @@ def test_pooling_before_relu_gives_what_pooling_after_it_gives():
     logits = values @ out[0] + out[1]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert np.asarray(model(x)) == pytest.approx(expected, abs=1e-5)
+
+
+BANK = dict(filters=[4], kernel_size=[8], pool_size=3, pooled=[], stride=8, envelope=5, batch_norm=True)
+
+
+def test_a_learned_filter_bank_puts_out_the_logarithm_of_its_mean_envelope():
+    model = models.raw_cnn(80, 3, **BANK)
+    x = np.random.default_rng(0).normal(size=(2, 80, 1)).astype("float32")
+    (kernel, bias), _, _, out = (layer.get_weights() for layer in model.layers if layer.weights)
+    frames = x.reshape(2, 10, 8)  # steps as long as the filters: no padding
+    fresh = np.sqrt(1 + 1e-3)  # what a normalisation that has seen nothing divides by
+    envelope = np.maximum((frames @ kernel[:, 0] + bias) / fresh, 0).reshape(2, 2, 5, 4).mean(axis=2)
+    logits = (np.log(envelope + 0.01) / fresh).reshape(2, -1) @ out[0] + out[1]
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.asarray(model(x)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "changed", "message"),
+    [
+        (16, {}, "too short to average"),
+        (80, {"batch_norm": False}, "needs batch"),
+        (80, {"activation": "tanh"}, "ReLU"),
+    ],
+)
+def test_a_filter_bank_that_cannot_work_is_refused(n_samples, changed, message):
+    with pytest.raises(CourseError, match=message):
+        models.raw_cnn(n_samples, 3, **BANK | changed)
+
+
+def test_the_logarithm_belongs_to_the_architecture():
+    assert "Log" in [line.split()[0] for line in models.architecture(models.raw_cnn(80, 3, **BANK))]
+
+
+def test_a_learned_filter_bank_is_the_same_after_loading(tmp_path):
+    model = models.raw_cnn(800, 3, **BANK | {"filters": [4, 5], "kernel_size": [8, 3], "pooled": [1]})
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(2, 800, 1)).astype("float32")
+    assert np.asarray(loaded(x)) == pytest.approx(np.asarray(model(x)), abs=1e-6)
 
 
 def test_dropout_and_normalisation_are_where_they_were_asked_for():

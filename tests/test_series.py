@@ -31,7 +31,10 @@ CASES = {
     "05 esc50": ("05", {"dataset": "esc50", "n_iter": 2, "epochs": 10}),
     "05 fsdkaggle2018": ("05", {"dataset": "fsdkaggle2018", "n_iter": 2, "epochs": 10}),
     "06 esc50": ("06", {"dataset": "esc50"}),
-    "07 folder": ("07", {"dataset": "folder", "epochs": 1, "networks": ["strided32", "strided32_tanh"]}),
+    "07 folder": (
+        "07",
+        {"dataset": "folder", "epochs": 1, "networks": ["filterbank128", "strided32", "strided32_tanh"]},
+    ),
     "10 folder": ("10", {"dataset": "folder", "n_clips": 2}),  # on samples: opens what 07 recorded there
     # On spectrograms: opens what 03 recorded there.
     "10 speech_commands": (

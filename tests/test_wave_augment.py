@@ -3,7 +3,7 @@ import pytest
 
 from helpers.batch_augment import Mixup
 from helpers.errors import CourseError
-from helpers.wave_augment import Delay, Noise, Speed, Volume
+from helpers.wave_augment import Delay, Mask, Noise, Speed, Volume
 
 SR = 16_000
 T = np.arange(SR) / SR
@@ -11,7 +11,9 @@ BATCH = np.stack([np.sin(2 * np.pi * hz * T) for hz in (200, 400, 800, 1600)]).a
 LABELS = np.eye(4, dtype=np.float32)
 
 
-@pytest.mark.parametrize("augmentation", [Delay(1600), Speed(0.1), Volume(6), Noise(-40, -15), Mixup(0.3)])
+@pytest.mark.parametrize(
+    "augmentation", [Delay(1600), Speed(0.1), Volume(6), Noise(-40, -15), Mixup(0.3), Mask(1600, 0.2, SR)]
+)
 def test_same_seed_same_batch_and_the_input_stays(augmentation):
     before = BATCH.copy()
     one, two, other = (augmentation(BATCH, LABELS, np.random.default_rng(seed))[0] for seed in (1, 1, 2))
@@ -80,3 +82,31 @@ def test_noise_has_the_level_asked_for_and_silence_stays_silent():
 def test_mixup_blends_waveforms_too():
     mixed, labels = Mixup(0.5)(BATCH, LABELS, np.random.default_rng(0))
     assert mixed == pytest.approx(labels @ BATCH, abs=1e-5)
+
+
+def test_a_mask_leaves_gaps_no_longer_than_asked_for_and_the_rest_alone():
+    ones = np.ones((200, 1000), np.float32)
+    masked, labels = Mask(100, 0, SR)(ones, LABELS, np.random.default_rng(0))
+    assert masked[masked > 0.5] == pytest.approx(1, abs=1e-6)
+    zeros = (masked == 0).sum(axis=1)
+    assert zeros.min() < 30 and 150 < zeros.max() <= 200  # two of up to 100 each
+    starts = (np.diff((masked == 0).astype(int), axis=1, prepend=0) == 1).sum(axis=1)
+    assert set(starts) <= {0, 1, 2} and 2 in starts
+    assert labels is LABELS
+
+
+def test_a_mask_rejects_bands_no_wider_than_asked_for():
+    click = np.zeros((300, SR), np.float32)
+    click[:, SR // 2] = 1  # all frequencies alike
+    masked, _ = Mask(0, 0.2, SR)(click, LABELS, np.random.default_rng(0))
+    spectra = np.abs(np.fft.rfft(masked, axis=1))
+    assert np.minimum(spectra, np.abs(spectra - 1)).max() < 1e-4  # a frequency is there or it is not
+    mel = 2595 * np.log10(1 + np.arange(SR // 2 + 1) / 700)
+    width = (np.gradient(mel) * (spectra < 0.5)).sum(axis=1) / mel[-1]
+    assert width.min() < 0.1 and 0.3 < width.max() <= 0.4 + 0.01
+    assert np.mean(width) == pytest.approx(0.2, abs=0.02)  # two of 0.1 each on average, where they do not overlap
+
+
+def test_impossible_masks_are_refused():
+    with pytest.raises(CourseError, match="share from 0 to 1"):
+        Mask(1600, 1.5, SR)
