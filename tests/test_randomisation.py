@@ -117,10 +117,11 @@ def test_a_base_inside():
     for part in weighted:
         for old, new in zip(part.get_weights(), copy.get_layer("base").get_layer(part.name).get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)  # as untrained statistics are those it is reset to
-    assert (copy.get_layer("head").layers[0].get_weights()[0] != head.layers[0].get_weights()[0]).all()
+    # Nearly all differ: of a million numbers drawn twice, one may come out the same.
+    assert (copy.get_layer("head").layers[0].get_weights()[0] != head.layers[0].get_weights()[0]).mean() > 0.99
     deeper = randomised(model, 4, 1)
     old, new = (m.get_layer("base").get_layer(weighted[-2].name).get_weights()[0] for m in (model, deeper))
-    assert (old != new).all()
+    assert (old != new).mean() > 0.99
 
 
 @pytest.mark.parametrize("number", [7, -1, 1.5, True, "all"])
