@@ -8,27 +8,26 @@ import os
 import sys
 from pathlib import Path
 
-from helpers.errors import CourseError
-from helpers.files import ROOT, resolve, short
+from helpers.base import ROOT, CourseError, resolve, short
 
 
 def _sample(options: argparse.Namespace) -> None:
-    from helpers import sample
+    from helpers import data
 
-    sample.make()
+    data.make_sample()
 
 
 def _download(options: argparse.Namespace) -> None:
-    from helpers import datasets
+    from helpers import data
 
-    datasets.download(options.dataset, options.dest)
+    data.download(options.dataset, options.dest)
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from helpers import audit, datasets
+    from helpers import data
 
-    manifest = datasets.load(options.dataset, options.data_dir)
-    usable, quarantine, remarks = audit.audit(manifest)
+    manifest = data.load(options.dataset, options.data_dir)
+    usable, quarantine, remarks = data.audit(manifest)
     print(f"{len(usable)} of {len(manifest)} clips are usable, {len(quarantine)} are in quarantine.")
     for title, table in (("Quarantine", quarantine), ("Remarks on usable clips", remarks)):
         if len(table):
@@ -36,16 +35,16 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from helpers import notebooks
+    from helpers.course import runner
 
-    paths = notebooks.select(options.notebooks, template=options.refresh)
+    paths = runner.select(options.notebooks, template=options.refresh)
     if options.refresh:
-        notebooks.refresh(paths)
+        runner.refresh(paths)
         return
     parameters = {name: _value(text) for name, text in options.parameters}
     out = (ROOT / options.out).resolve()
-    notebooks.run(paths, out, parameters, options.force)
-    beside = "<dataset>/<notebook>" if out == notebooks.RUNS else "<notebook>"
+    runner.run(paths, out, parameters, options.force)
+    beside = "<dataset>/<notebook>" if out == runner.RUNS else "<notebook>"
     run_dir = parameters.get("run_dir") or f"{short(out)}/{beside}"
     print(f"Executed notebooks and logs are in {short(out)}/, runs in {run_dir}, figures in {run_dir}/figures.")
 
@@ -69,15 +68,16 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from helpers import leaderboard
+    from helpers.runs import board
 
-    print(leaderboard.write(options.root))
+    print(board.write(options.root))
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from helpers import benchmark, datasets
+    from helpers import data
+    from helpers.course import benchmark
 
-    benchmark.report(datasets.load(options.dataset, options.data_dir))
+    benchmark.report(data.load(options.dataset, options.data_dir))
 
 
 def _value(text: str) -> object:

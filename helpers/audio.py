@@ -12,9 +12,8 @@ import soundfile as sf
 import soxr
 
 from helpers import mpeg
-from helpers.errors import AudioError
+from helpers.base import AudioError, in_batch
 from helpers.probe import probe
-from helpers.progress import in_batch
 
 ADVICE = "Fetch it again or leave it out; helpers.audit.audit finds all such files of a manifest."
 # A part of a recording is read with this much around it, so that the resampler's filter sees what is there.

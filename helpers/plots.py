@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
 
-from helpers import evaluation
-from helpers.files import replace_with
+from helpers.base import replace_with
 
 # Distinguishable without colour: every series gets its own line style and marker.
 LINES = [
@@ -55,7 +55,7 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As made by `helpers.evaluation.prediction_table`.
+        As made by `helpers.scores.prediction_table`.
     title : str
 
     Notes
@@ -63,13 +63,13 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
     Used by notebooks 01, 03, 04, 05, 06 and 07.
     """
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
-    counts = evaluation.confusion(predictions["label"], predictions["predicted"], classes)
+    counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     numbers = len(classes) <= 15
     size = max(3.6, 0.42 * len(classes) + 1.5)
     fig, axes = plt.subplots(1, 2, figsize=(2.1 * size, size), sharey=True, layout="constrained")
     options = dict(cmap="Greys", square=True, xticklabels=classes, yticklabels=classes, cbar=False, annot=numbers)
-    sns.heatmap(counts, ax=axes[0], fmt=".0f", **options)
+    sns.heatmap(counts, ax=axes[0], fmt="d", **options)
     sns.heatmap(shares, ax=axes[1], fmt=".2f", vmin=0, vmax=1, annot_kws={"size": 8}, **options)
     axes[0].set(title=f"{title}: clips (n = {len(predictions)})", xlabel="predicted", ylabel="label")
     axes[1].set(title="share of the label's clips", xlabel="predicted", ylabel="")
@@ -199,3 +199,126 @@ def _over_time(windows: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndar
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+COLUMNS = 4
+TICKS_HZ = (16000, 10000, 8000, 6000, 4000, 2000, 1000, 500, 250, 125)
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
+
+def grid(
+    names: Sequence[str], xlabel: str, ylabel: str, height: float = 1.8, sharey: bool = True
+) -> tuple[Figure, dict[str, plt.Axes]]:
+    """Lay out one titled panel per name, four to a row.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Titles of the panels.
+    xlabel, ylabel : str
+        Written once for all panels.
+    height : float
+        Of a panel, inches.
+    sharey : bool
+        One vertical scale for all panels.
+
+    Returns
+    -------
+    fig : Figure
+    axes : dict of str to Axes
+
+    Notes
+    -----
+    Used by notebooks 02 and 07.
+    """
+    columns = min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(8.5, height * rows + 0.3), sharex=True, sharey=sharey, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for ax in axes.flat[len(names) :]:
+        ax.remove()
+    # Shared axes put their tick labels on the bottom row only; where that panel is missing, the one above gets them.
+    for position in range(max(0, len(names) - columns), len(names)):
+        axes.flat[position].tick_params(labelbottom=True)
+    fig.supxlabel(xlabel, fontsize="medium")
+    fig.supylabel(ylabel, fontsize="medium")
+    result = dict(zip(names, axes.flat, strict=False))
+    for name, ax in result.items():
+        ax.set_title(name, fontsize=10)
+    return fig, result
+
+
+def gallery(
+    pictures: Mapping[str, np.ndarray],
+    seconds: float,
+    rows: str,
+    unit: str = "",
+    frequencies: np.ndarray | Mapping[str, np.ndarray] | None = None,
+) -> Figure:
+    """Spectrogram-like pictures beside each other, on one colour scale.
+
+    Parameters
+    ----------
+    pictures : mapping of str to np.ndarray [shape=(rows, frames)]
+        One per panel; without `frequencies` all have the same number of rows.
+    seconds : float
+        Length of the time axis.
+    rows : str
+        What the rows are, with their unit.
+    unit : str
+        Of the values.
+    frequencies : np.ndarray [shape=(rows,)], optional
+        Frequency of each row, Hz, increasing, or one such array per picture; the rows are then labelled in kHz.
+
+    Notes
+    -----
+    The scale spans the 5th to the 98th percentile of all values, so that neither silence nor a single row (such as
+    the first MFCC) uses it up. Used by notebook 02.
+    """
+    low, high = np.percentile(np.concatenate([values.ravel() for values in pictures.values()]), [5, 98])
+    # Few shades and few pixels: no eye tells more apart in a panel this small, and the saved notebook is half as large.
+    colours = plt.get_cmap("magma", 12)
+    fig, axes = grid(list(pictures), "time, s", rows, height=1.5, sharey=not isinstance(frequencies, Mapping))
+    fig.set_dpi(80)
+    for name, values in pictures.items():
+        extent = (0, seconds, 0, len(values))
+        image = axes[name].imshow(
+            values, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, extent=extent
+        )
+        if frequencies is not None:
+            hertz_axis(axes[name], frequencies[name] if isinstance(frequencies, Mapping) else frequencies)
+    fig.colorbar(image, ax=list(axes.values()), label=unit, extend="both", shrink=0.9, pad=0.01)
+    return fig
+
+
+def hertz_axis(ax: plt.Axes, frequencies: np.ndarray) -> None:
+    """Label the rows of a picture (row i drawn from i to i + 1) by their frequencies [shape=(rows,)], Hz, in kHz.
+
+    Used by notebook 02, through `gallery`.
+    """
+    n = len(frequencies)
+    ticks: list[tuple[float, int]] = []
+    for hertz in TICKS_HZ:
+        if frequencies[0] <= hertz <= frequencies[-1]:
+            position = float(np.interp(hertz, frequencies, np.arange(n) + 0.5))
+            if not ticks or ticks[-1][0] - position >= 0.14 * n:
+                ticks.append((position, hertz))
+    ax.set_yticks([position for position, _ in ticks], [f"{hertz / 1000:g}" for _, hertz in ticks])
+
+
+def markers(n: int) -> list[dict]:
+    """Give options of `Axes.scatter` for `n` classes that differ in shape and filling, so without any colour.
+
+    Used by notebooks 02 and 07.
+    """
+    fills = ("white", "black", "0.65")
+    return [
+        {
+            "marker": SHAPES[i % len(SHAPES)],
+            "facecolor": fills[(i + i // len(SHAPES)) % len(fills)],
+            "edgecolor": "black",
+        }
+        for i in range(n)
+    ]

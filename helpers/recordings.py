@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from helpers.audit import ADVICE, CLIPPED_SHARE
-from helpers.datasets.base import AUDIO_SUFFIXES
-from helpers.errors import DataMissing
-from helpers.files import resolve
+from helpers.base import DataMissing, resolve
+from helpers.data.audit import ADVICE, CLIPPED_SHARE
+from helpers.data.declare import AUDIO_SUFFIXES
 
 
 def find(folder: str | os.PathLike) -> list[tuple[str, Path, str]]:

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from helpers import audio, evaluation, features, plots, recordings
-from helpers.audit import SILENT_DB
-from helpers.errors import AudioError, CourseError, DataMissing
-from helpers.files import replace_with, short
+from helpers import audio, features, plots, recordings, scores
+from helpers.base import AudioError, CourseError, DataMissing, replace_with, short
+from helpers.base import progress as progress_bar
+from helpers.data.audit import SILENT_DB
 from helpers.probe import NOTHING, probe
-from helpers.progress import progress as progress_bar
+from helpers.recordings import find  # noqa: F401
 from helpers.runs import Run
 
 _BATCH = 32  # windows shown to the model at once
@@ -56,7 +56,7 @@ def recipe(run: Run) -> tuple[Any, bool]:
         )
     try:
         if feature.get("kind") == "yamnet_embedding":
-            from helpers.yamnet import EmbeddingSpec
+            from helpers.features.yamnet import EmbeddingSpec
 
             return EmbeddingSpec(**feature), scaled
         return features.FeatureSpec(**feature), scaled
@@ -216,7 +216,7 @@ def _model(run: Run, spec: Any, scaled: bool) -> tuple[list[str], Callable[[list
         if is_keras:
             result = np.asarray(model.predict_on_batch(X))
         else:
-            result = evaluation.in_columns(model.predict_proba(X), model.classes_, classes)
+            result = scores.in_columns(model.predict_proba(X), model.classes_, classes)
         if result.shape != (len(batch), len(classes)):
             raise CourseError(f"The run {short(run.path)} has {len(classes)} classes, its model {result.shape[-1]}.")
         return result

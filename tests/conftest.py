@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def manifest():
     """60 clips, 3 classes, 20 groups of 3 clips each; neither split nor fold."""
     number = np.arange(60)
-    from helpers.manifest import validate
+    from helpers.data.manifest import validate
 
     return validate(
         pd.DataFrame(

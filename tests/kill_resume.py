@@ -20,8 +20,7 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 
-from helpers import cache
-from helpers.features import FeatureSpec, extract
+from helpers.features import FeatureSpec, cache, extract
 
 SPEC = FeatureSpec("logmel", seconds=2.0)
 N_CLIPS = 300
@@ -64,7 +63,7 @@ def make_clips(folder: Path, n: int = N_CLIPS) -> pd.DataFrame:
 
 def _work(manifest: pd.DataFrame, cache_dir: Path, ready) -> None:
     ready.set()
-    cache.features(manifest, SPEC, cache_dir, progress=False)
+    cache.of(manifest, SPEC, cache_dir, progress=False)
 
 
 def run(folder: Path, n_kills: int = 20, seed: int = 0) -> Result:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from helpers import backbones, yamnet_model
-from helpers.activations import activations, all_layers, convolutions, dead_units, recording, stages
-from helpers.errors import CourseError
-from helpers.models import compact_cnn, dense_net
+from helpers.base import CourseError
+from helpers.networks.models import compact_cnn, dense_net
+from helpers.topics import backbones, yamnet_model
+from helpers.topics.activations import activations, all_layers, convolutions, dead_units, recording, stages
 
 RNG = np.random.default_rng(0)
 

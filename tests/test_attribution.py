@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from helpers.attribution import Attribution, attribution_plot, integrated_gradients
-from helpers.errors import CourseError
+from helpers.base import CourseError
+from helpers.topics.attribution import Attribution, attribution_plot, integrated_gradients
 
 RNG = np.random.default_rng(0)
 

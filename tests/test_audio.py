@@ -6,7 +6,7 @@ import soundfile as sf
 import soxr
 
 from helpers import audio
-from helpers.errors import AudioError
+from helpers.base import AudioError
 
 
 def noise(seconds=1.0, sr=44100, channels=1, seed=0):

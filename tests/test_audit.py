@@ -8,9 +8,9 @@ import pytest
 import soundfile
 import trees
 
-from helpers import audit as audit_module
-from helpers.audit import audit
-from helpers.manifest import validate
+from helpers.data import audit as audit_module
+from helpers.data.audit import audit
+from helpers.data.manifest import validate
 
 
 @pytest.fixture

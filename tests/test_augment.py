@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from helpers.augment import noisy_pitched
+from helpers.networks.augment import noisy_pitched
 
 SR = 22_050
 TONE = 1_000.0

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from helpers import backbones, runs
-from helpers.backbones import NETWORKS, classifier, resnet18
-from helpers.errors import CourseError
+from helpers import runs
+from helpers.base import CourseError
+from helpers.topics import backbones
+from helpers.topics.backbones import NETWORKS, classifier, resnet18
 
 
 def size(weights):

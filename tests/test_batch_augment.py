@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from helpers.batch_augment import Gain, Mixup, Shift, SpecAugment
+from helpers.networks.batch_augment import Gain, Mixup, Shift, SpecAugment
 
 BATCH = np.random.default_rng(0).normal(size=(8, 16, 20)).astype(np.float32)
 LABELS = np.eye(8, dtype=np.float32)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from helpers import benchmark, cache
+from helpers.course import benchmark
+from helpers.features import cache
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def clips(tmp_path):
 
 def test_both_compute_the_same(clips, tmp_path):
     plain = benchmark._plain(clips, None)
-    np.testing.assert_allclose(cache.features(clips, benchmark.SPEC, tmp_path / "cache"), plain, atol=0.001)
+    np.testing.assert_allclose(cache.of(clips, benchmark.SPEC, tmp_path / "cache"), plain, atol=0.001)
 
 
 def test_picture_has_every_value(clips, tmp_path):

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from helpers import audio, cache, fingerprint
-from helpers.errors import AudioError, CourseError
-from helpers.features import KINDS, FeatureSpec, extract
+from helpers import audio
+from helpers.base import AudioError, CourseError
+from helpers.features import KINDS, FeatureSpec, cache, extract, fingerprint
 
 SPEC = FeatureSpec("logmel", sr=8000, seconds=0.5, n_fft=256, hop_length=128, n_mels=16)
 
@@ -67,30 +67,30 @@ def direct(manifest, spec=SPEC):
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_rows_belong_to_the_manifest(manifest, tmp_path, kind, n_jobs):
     spec = FeatureSpec(kind, sr=8000, seconds=0.5, n_fft=256, hop_length=128, n_mels=16, n_mfcc=8)
-    array = cache.features(manifest, spec, tmp_path / "cache", n_jobs=n_jobs)
+    array = cache.of(manifest, spec, tmp_path / "cache", n_jobs=n_jobs)
     assert isinstance(array, np.memmap) and not array.flags.writeable
     assert array.shape == (150, *spec.shape) and array.dtype == np.float32
     np.testing.assert_allclose(array, direct(manifest, spec), atol=1e-4)
 
 
 def test_second_call_decodes_nothing_and_says_so(manifest, tmp_path, computed, capsys):
-    first = np.array(cache.features(manifest, SPEC, tmp_path / "cache"))
+    first = np.array(cache.of(manifest, SPEC, tmp_path / "cache"))
     assert len(computed) == 150
     assert capsys.readouterr().out == "features logmel: 150 clips computed\n"
-    second = cache.features(manifest, SPEC, tmp_path / "cache")
+    second = cache.of(manifest, SPEC, tmp_path / "cache")
     assert len(computed) == 150
     assert capsys.readouterr().out == "features logmel: 150 clips from cache\n"
     np.testing.assert_array_equal(first, second)
-    cache.features(manifest, SPEC, tmp_path / "cache", progress=False)
+    cache.of(manifest, SPEC, tmp_path / "cache", progress=False)
     assert capsys.readouterr().out == ""
 
 
 def test_changed_file_costs_one_shard_and_leaves_readers_alone(manifest, tmp_path, computed, capsys):
-    before = cache.features(manifest, SPEC, tmp_path / "cache")
+    before = cache.of(manifest, SPEC, tmp_path / "cache")
     copy = np.array(before)
     write_clip(manifest["path"][70], seed=999, seconds=0.1 + 0.005 * 70)  # same size
     computed.clear()
-    after = cache.features(manifest, SPEC, tmp_path / "cache")
+    after = cache.of(manifest, SPEC, tmp_path / "cache")
     assert sorted(computed) == [f"{i:03d}.wav" for i in range(64, 128)]
     assert "64 clips computed, 86 clips from cache" in capsys.readouterr().out
     np.testing.assert_array_equal(before, copy)
@@ -102,22 +102,22 @@ def test_changed_file_costs_one_shard_and_leaves_readers_alone(manifest, tmp_pat
 def test_changed_content_with_the_old_times_is_noticed(manifest, tmp_path):
     """cp -p, rsync -t: size and modification time as before."""
     path = manifest["path"][3]
-    cache.features(manifest, SPEC, tmp_path / "cache")
+    cache.of(manifest, SPEC, tmp_path / "cache")
     times = (os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns)
     write_clip(path, seed=999, seconds=0.1 + 0.005 * 3)
     os.utime(path, ns=times)
-    np.testing.assert_allclose(cache.features(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
+    np.testing.assert_allclose(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
 
 
 def test_touched_file_is_not_computed_again(manifest, tmp_path, computed, monkeypatch):
     settle(monkeypatch)
-    cache.features(manifest, SPEC, tmp_path / "cache")
+    cache.of(manifest, SPEC, tmp_path / "cache")
     computed.clear()
     os.utime(manifest["path"][5])
-    cache.features(manifest, SPEC, tmp_path / "cache")
+    cache.of(manifest, SPEC, tmp_path / "cache")
     assert computed == []
     monkeypatch.setattr(cache, "sha256", lambda path: pytest.fail("the new time stamp was not remembered"))
-    cache.features(manifest, SPEC, tmp_path / "cache")
+    cache.of(manifest, SPEC, tmp_path / "cache")
 
 
 def test_fresh_file_is_compared_by_content(manifest, tmp_path, monkeypatch):
@@ -128,9 +128,9 @@ def test_fresh_file_is_compared_by_content(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(
         cache, "signature", lambda path: frozen if str(path) == manifest["path"][0] else signature(path)
     )
-    cache.features(manifest, SPEC, tmp_path / "cache")
+    cache.of(manifest, SPEC, tmp_path / "cache")
     write_clip(manifest["path"][0], seed=1001)
-    np.testing.assert_allclose(cache.features(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
+    np.testing.assert_allclose(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
 
 
 def test_spec_clips_and_code_name_the_folder(manifest, tmp_path, monkeypatch):
@@ -165,19 +165,19 @@ def test_bad_file_is_named_and_what_was_finished_stays(manifest, tmp_path, compu
     good = open(path, "rb").read()
     break_it(path)
     with pytest.raises(AudioError, match="140.wav"):
-        cache.features(manifest, SPEC, tmp_path / "cache", n_jobs=1)
+        cache.of(manifest, SPEC, tmp_path / "cache", n_jobs=1)
     open(path, "wb").write(good)
     computed.clear()
-    array = cache.features(manifest, SPEC, tmp_path / "cache")
+    array = cache.of(manifest, SPEC, tmp_path / "cache")
     assert sorted(computed) == [f"{i:03d}.wav" for i in range(128, 150)]
     np.testing.assert_allclose(array, direct(manifest), atol=1e-4)
 
 
 def test_recording_removed_later(manifest, tmp_path):
-    cache.features(manifest, SPEC, tmp_path / "cache")
+    cache.of(manifest, SPEC, tmp_path / "cache")
     os.remove(manifest["path"][0])
     with pytest.raises(AudioError, match="000.wav does not exist"):
-        cache.features(manifest, SPEC, tmp_path / "cache")
+        cache.of(manifest, SPEC, tmp_path / "cache")
 
 
 def _interrupted(manifest, cache_dir, monkeypatch):
@@ -192,7 +192,7 @@ def _interrupted(manifest, cache_dir, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(cache.audio, "read", failing_read)
         with pytest.raises(KeyboardInterrupt):
-            cache.features(manifest, SPEC, cache_dir, n_jobs=1)
+            cache.of(manifest, SPEC, cache_dir, n_jobs=1)
     return cache.folder(manifest, SPEC, cache_dir) / "partial"
 
 
@@ -200,7 +200,7 @@ def test_interrupted_work_is_resumed(manifest, tmp_path, computed, monkeypatch):
     partial = _interrupted(manifest, tmp_path / "cache", monkeypatch)
     assert len(list(partial.glob("*.json"))) == 2
     computed.clear()
-    array = cache.features(manifest, SPEC, tmp_path / "cache")
+    array = cache.of(manifest, SPEC, tmp_path / "cache")
     assert len(computed) == 22
     np.testing.assert_allclose(array, direct(manifest), atol=1e-4)
 
@@ -209,7 +209,7 @@ def test_file_changed_between_interruption_and_resumption(manifest, tmp_path, co
     _interrupted(manifest, tmp_path / "cache", monkeypatch)
     write_clip(manifest["path"][1], seed=999, seconds=0.105)
     computed.clear()
-    array = cache.features(manifest, SPEC, tmp_path / "cache")
+    array = cache.of(manifest, SPEC, tmp_path / "cache")
     assert len(computed) == 64 + 22
     np.testing.assert_allclose(array, direct(manifest), atol=1e-4)
 
@@ -239,16 +239,16 @@ def test_power_failure(manifest, tmp_path, monkeypatch, damage, finished):
     """Whatever a crashed machine leaves in a cache folder, the rows given out are right."""
     where = _interrupted(manifest, tmp_path / "cache", monkeypatch)
     if finished:
-        cache.features(manifest, SPEC, tmp_path / "cache")
+        cache.of(manifest, SPEC, tmp_path / "cache")
         where = where.with_name("1")
     damage(where)
-    np.testing.assert_allclose(cache.features(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
+    np.testing.assert_allclose(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
 
 
 def test_power_failure_that_lost_rows(manifest, tmp_path, monkeypatch):
     """Before it gets its name a finished array is flushed to disk; an unfinished one is checked when it is resumed."""
     _lose_rows(_interrupted(manifest, tmp_path / "cache", monkeypatch))
-    np.testing.assert_allclose(cache.features(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
+    np.testing.assert_allclose(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
 
 
 def test_two_processes_at_once(manifest, tmp_path):
@@ -256,7 +256,7 @@ def test_two_processes_at_once(manifest, tmp_path):
     code = (
         "import sys, pandas as pd; from helpers import cache; from helpers.features import FeatureSpec\n"
         f"spec = {SPEC!r}\n"
-        "array = cache.features(pd.read_pickle(sys.argv[1]), spec, sys.argv[2])\n"
+        "array = cache.of(pd.read_pickle(sys.argv[1]), spec, sys.argv[2])\n"
         "print(float(array.sum(dtype=float)))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "manifest.pkl"), str(tmp_path / "cache")]
@@ -272,7 +272,7 @@ def test_two_processes_at_once(manifest, tmp_path):
 
 def test_no_clips(tmp_path):
     with pytest.raises(CourseError, match="no clips"):
-        cache.features(pd.DataFrame({"clip_id": [], "path": []}), SPEC, tmp_path)
+        cache.of(pd.DataFrame({"clip_id": [], "path": []}), SPEC, tmp_path)
 
 
 def test_killed_at_random_moments(tmp_path):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from helpers import backbones, yamnet_model
-from helpers.activations import activations, convolutions, stages
-from helpers.cam import class_activation_map, grad_cam, stretched
-from helpers.errors import CourseError
-from helpers.models import compact_cnn
+from helpers.base import CourseError
+from helpers.networks.models import compact_cnn
+from helpers.topics import backbones, yamnet_model
+from helpers.topics.activations import activations, convolutions, stages
+from helpers.topics.cam import class_activation_map, grad_cam, stretched
 
 RNG = np.random.default_rng(0)
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import trees
 
-from helpers import datasets
-from helpers.datasets.base import draw
-from helpers.errors import CourseError, DataMissing, ManifestError
-from helpers.manifest import COLUMNS, validate
+from helpers import data as datasets
+from helpers.base import CourseError, DataMissing
+from helpers.data.declare import draw
+from helpers.data.manifest import COLUMNS, validate
 
 
 def by_id(manifest):
@@ -110,7 +110,7 @@ def _append(path, line):
 def test_tut2017_lists_that_contradict(tmp_path, file, line, message):
     root = trees.tut2017(tmp_path)
     _append(root / file, line)
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(CourseError, match=message):
         datasets.load("tut2017", root)
 
 
@@ -220,7 +220,7 @@ def test_folder_with_a_csv_of_quoted_headers_and_folds(own):
     assert manifest["fold"].fillna(-1).tolist() == [1, -1]
     for wrong in ("1.5", "first", "nan"):
         (own / "list.csv").write_text(text.replace('"1"', f'"{wrong}"'))
-        with pytest.raises(ManifestError, match=f"'{wrong}'.*fold"):
+        with pytest.raises(CourseError, match=f"'{wrong}'.*fold"):
             datasets.load("folder", own)
 
 
@@ -269,7 +269,7 @@ def test_limit_smallest_and_largest():
     assert draw(full, len(full) + 5).equals(full)
     small = draw(full, 6)
     assert set(small["label"]) == set(full["label"]) and set(small["split"]) == {"train", "test"}
-    with pytest.raises(ManifestError, match="6 classes.*at least 6"):
+    with pytest.raises(CourseError, match="6 classes.*at least 6"):
         draw(full, 5)
 
 

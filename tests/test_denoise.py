@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from helpers import audio, cache, fingerprint
-from helpers.denoise import denoise
-from helpers.errors import AudioError
-from helpers.features import FeatureSpec, extract
+from helpers import audio
+from helpers.base import AudioError
+from helpers.features import FeatureSpec, cache, extract, fingerprint
+from helpers.features.denoise import denoise
 
 SR = 22050
 BURST = slice(2 * SR, 3 * SR)
@@ -158,7 +158,7 @@ def test_off_by_default_and_named_by_the_spec(tmp_path):
     plain, gated = FeatureSpec(), FeatureSpec(denoise=True)
     assert plain == FeatureSpec(denoise=False) != gated and repr(FeatureSpec(denoise=1)) == repr(gated)
     assert cache.folder(manifest, plain, tmp_path) != cache.folder(manifest, gated, tmp_path)
-    one, other = (cache.features(manifest, spec, tmp_path, progress=False)[0] for spec in (plain, gated))
+    one, other = (cache.of(manifest, spec, tmp_path, progress=False)[0] for spec in (plain, gated))
     samples, sr = audio.read(tmp_path / "clip.wav")
     np.testing.assert_array_equal(one, extract(samples, sr, plain))
     np.testing.assert_array_equal(other, extract(denoise(samples, sr), sr, plain))

@@ -24,11 +24,12 @@ import pooch
 import pytest
 import trees
 
-from helpers import datasets, download
-from helpers.datasets.base import RemoteFile
-from helpers.download import fetch
-from helpers.errors import DownloadError
-from helpers.splitzip import open_split
+from helpers import data as datasets
+from helpers.base import CourseError
+from helpers.data import download
+from helpers.data.declare import RemoteFile
+from helpers.data.download import fetch
+from helpers.data.splitzip import open_split
 
 
 class Server(BaseHTTPRequestHandler):
@@ -187,7 +188,7 @@ def test_a_file_that_is_no_archive_is_kept(server, tmp_path):
 )
 def test_a_bad_transfer_leaves_nothing(server, tmp_path, way, message):
     good = serve("data.zip", zipped(MEMBERS), unpack_to="Data")
-    with pytest.raises(DownloadError, match=f"data.zip.*{message}.*again") as error:
+    with pytest.raises(CourseError, match=f"data.zip.*{message}.*again") as error:
         get(good(server, way), tmp_path, retries=1)
     assert "Traceback" not in str(error.value)
     assert len(Server.requests) == 2
@@ -205,12 +206,12 @@ def test_a_second_try_succeeds(server, tmp_path, way):
 
 def test_no_such_file_and_no_server(server, tmp_path):
     remote = RemoteFile(url=f"{server}/plain/gone.zip", hash="sha256:" + "0" * 64, unpack_to="Data")
-    with pytest.raises(DownloadError, match="404.*homepage"):
+    with pytest.raises(CourseError, match="404.*homepage"):
         get(remote, tmp_path, retries=0)
     nobody = RemoteFile(url="http://127.0.0.1:1/x.zip", hash="sha256:" + "0" * 64, unpack_to="Data")
-    with pytest.raises(DownloadError, match="connection"):
+    with pytest.raises(CourseError, match="connection"):
         get(nobody, tmp_path, retries=0)
-    with pytest.raises(DownloadError, match="without a checksum"):
+    with pytest.raises(CourseError, match="without a checksum"):
         get(RemoteFile(url=f"{server}/plain/gone.zip"), tmp_path)
 
 
@@ -218,7 +219,7 @@ def test_an_archive_that_was_damaged_before_it_was_published(server, tmp_path):
     content = bytearray(zipped({"a.bin": os.urandom(5000)}))
     content[2000] ^= 255
     for name, data in {"bad.zip": bytes(content), "cut.zip": zipped(MEMBERS)[:-30], "cut.tar.gz": _cut_tar()}.items():
-        with pytest.raises(DownloadError, match="archive is damaged.*Nothing was unpacked"):
+        with pytest.raises(CourseError, match="archive is damaged.*Nothing was unpacked"):
             get(serve(name, data, unpack_to="Data")(server), tmp_path)
         assert content_of(tmp_path) == {}
 
@@ -239,7 +240,7 @@ def test_archives_cannot_write_outside(server, tmp_path, kind, name):
         content = zipped({"good.txt": b"good", name: b"evil"})
     else:
         content = tarred([(tarfile.TarInfo("good.txt"), b"good"), (tarfile.TarInfo(name), b"evil")])
-    with pytest.raises(DownloadError, match="outside its folder"):
+    with pytest.raises(CourseError, match="outside its folder"):
         get(serve(f"evil.{kind}", content, unpack_to="Data", strip=0)(server), dest)
     assert content_of(tmp_path) == {} or set(content_of(tmp_path)) == {f"deep/dest/.downloads/evil.{kind}"}
     assert not list(tmp_path.rglob("evil.txt")) and not (dest / "Data").exists()
@@ -250,7 +251,7 @@ def test_links_and_devices_in_a_tar(server, tmp_path, kind):
     link = tarfile.TarInfo("door")
     link.type, link.linkname = kind, "/tmp"
     content = tarred([(link, b""), (tarfile.TarInfo("door/evil.txt"), b"evil")])
-    with pytest.raises(DownloadError, match="link or a device"):
+    with pytest.raises(CourseError, match="link or a device"):
         get(serve("evil.tar.gz", content, unpack_to="Data")(server), tmp_path)
     assert content_of(tmp_path) == {}
 
@@ -261,7 +262,7 @@ def test_links_in_a_zip(server, tmp_path):
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(link, "/tmp")
-    with pytest.raises(DownloadError, match="link"):
+    with pytest.raises(CourseError, match="link"):
         get(serve("evil.zip", content.getvalue(), unpack_to="Data")(server), tmp_path)
     assert content_of(tmp_path) == {}
 
@@ -332,11 +333,11 @@ def test_full_disk(server, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(download.shutil, "copyfileobj", full)
-    with pytest.raises(DownloadError, match="full.*Make room"):
+    with pytest.raises(CourseError, match="full.*Make room"):
         get(remote, tmp_path)
     assert content_of(tmp_path) == {}
     large = RemoteFile(url=f"{server}/plain/data.zip", hash=remote.hash, size=10**18, unpack_to="Data")
-    with pytest.raises(DownloadError, match="needs about .* GB"):
+    with pytest.raises(CourseError, match="needs about .* GB"):
         get(large, tmp_path)
 
 
@@ -473,7 +474,7 @@ def test_fetch_a_split_zip_of_a_record(server, tmp_path, monkeypatch):
     assert content_of(tmp_path / "FSD50K") == recordings
     get(remote, tmp_path)
     assert len(Server.requests) == len(parts)
-    with pytest.raises(DownloadError, match="holds no file other.zip"):
+    with pytest.raises(CourseError, match="holds no file other.zip"):
         get(RemoteFile(url=f"{doi}/other.zip", unpack_to="x"), tmp_path)
 
 
@@ -528,5 +529,5 @@ def _with_files(info, files):
 
 
 def test_nothing_to_download_for_your_own_folder(tmp_path):
-    with pytest.raises(DownloadError, match="own recordings"):
+    with pytest.raises(CourseError, match="own recordings"):
         datasets.download("folder", tmp_path)

@@ -10,8 +10,8 @@ import pytest
 from keras import layers
 from sklearn.metrics import auc
 
-from helpers.errors import CourseError
-from helpers.faithfulness import (
+from helpers.base import CourseError
+from helpers.topics.faithfulness import (
     deletion,
     deletion_curves,
     deletion_plot,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from helpers.errors import AudioError, CourseError
+from helpers.base import AudioError, CourseError
 from helpers.features import KINDS, FeatureSpec, decibels, extract, power_spectrogram, scale
-from helpers.gammatone import gammatone_bands
+from helpers.features.gammatone import gammatone_bands
 
 SR = 22050
 TOLERANCE = 0.001  # dB

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from helpers import files
+from helpers import base as files
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import backbones, imagenet
-from helpers.errors import CourseError, DataMissing
-from helpers.imagenet import PUBLISHED, WeightsMissing, find_weights
+from helpers.base import CourseError, DataMissing
+from helpers.topics import backbones, imagenet
+from helpers.topics.imagenet import PUBLISHED, WeightsMissing, find_weights
 
 NAME = "mobilenet_1_0_224_tf_no_top.h5"
 

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from helpers.errors import ManifestError
-from helpers.manifest import COLUMNS, validate
+from helpers.base import CourseError
+from helpers.data.manifest import COLUMNS, validate
 
 
 def test_standard_columns_come_first_and_others_stay():
@@ -28,5 +28,5 @@ def test_attributes_survive():
     ],
 )
 def test_broken_manifests_are_refused_with_the_reason(columns, message):
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(CourseError, match=message):
         validate(pd.DataFrame(columns))

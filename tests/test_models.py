@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import models
-from helpers.errors import CourseError
+from helpers.base import CourseError
+from helpers.networks import models
 
 
 def test_parameter_counts_are_those_published():

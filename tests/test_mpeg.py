@@ -6,9 +6,9 @@ import pytest
 import soundfile as sf
 
 from helpers import audio, mpeg, recordings
-from helpers.audit import audit
-from helpers.errors import AudioError
-from helpers.manifest import validate
+from helpers.base import AudioError
+from helpers.data.audit import audit
+from helpers.data.manifest import validate
 from helpers.probe import probe
 
 # An encoder's own delay and its last frame, filled up: what an MP3 is longer than what was written.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from helpers.errors import CourseError
-from helpers.network_plots import activation_plot, frequency_response, response_plot
+from helpers.base import CourseError
+from helpers.topics.network_plots import activation_plot, frequency_response, response_plot
 
 matplotlib.use("agg")
 RNG = np.random.default_rng(0)

@@ -11,8 +11,9 @@ import nbformat
 import pytest
 
 from helpers import __main__ as command_line
-from helpers import notebooks, runs
-from helpers.files import ROOT
+from helpers import runs
+from helpers.base import ROOT
+from helpers.course import runner as notebooks
 
 PATHS = [notebooks.NOTEBOOKS / "template.ipynb", *notebooks.numbered()]
 PARAMETERS = ["dataset", "data_dir", "seed", "epochs", "limit", "run_dir"]

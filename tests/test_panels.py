@@ -2,7 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from helpers import panels
+from helpers import plots as panels
 
 
 @pytest.fixture(autouse=True)

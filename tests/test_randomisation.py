@@ -8,9 +8,9 @@ import pytest
 from keras import layers
 from scipy.stats import spearmanr
 
-from helpers.backbones import classifier
-from helpers.errors import CourseError
-from helpers.randomisation import mean_interval, randomisation_test, randomised
+from helpers.base import CourseError
+from helpers.topics.backbones import classifier
+from helpers.topics.randomisation import mean_interval, randomisation_test, randomised
 
 
 class Scale(layers.Layer):

@@ -9,7 +9,7 @@ from scipy.stats import fisher_exact
 from sklearn.metrics import precision_recall_fscore_support
 
 from helpers import report
-from helpers.errors import CourseError
+from helpers.base import CourseError
 
 
 def predictions(n=300, seed=1):

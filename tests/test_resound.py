@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from helpers.errors import CourseError
+from helpers.base import CourseError
 from helpers.features import FeatureSpec
-from helpers.resound import keep_bands, keep_times
+from helpers.topics.resound import keep_bands, keep_times
 
 SR = 16000
 SECONDS = np.arange(SR) / SR

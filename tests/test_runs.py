@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import evaluation, leaderboard, runs, splits, training
-from helpers.errors import DataMissing
+from helpers import evaluation, runs
+from helpers.base import DataMissing
+from helpers.data import splits
+from helpers.networks import training
+from helpers.runs import leaderboard
 
 
 def table(manifest):

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import recipe as sample
 import soundfile as sf
-
-from helpers import sample
-from helpers.synth import KINDS, source
-from helpers.synth.parts import generator
+from recipe.synth import KINDS, source
+from recipe.synth.parts import generator
 
 RECIPE = tomllib.loads(sample.RECIPE.read_text(encoding="utf-8"))
 
@@ -207,7 +206,7 @@ def test_recipe_as_published_is_unbalanced_and_names_what_it_uses():
 
 
 def test_wrangled_tags_mostly_agree_with_ground_truth():
-    from helpers.wrangle import read_crosswalk, read_tag_lists, truth_class, wrangle
+    from helpers.data.wrangle import read_crosswalk, read_tag_lists, truth_class, wrangle
 
     tag_lists, crosswalk = read_tag_lists(), read_crosswalk()
     plan = sample.plan_fsd50k(RECIPE["fsd50k"], 0)

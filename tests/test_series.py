@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import evaluation, notebooks, runs
-from helpers.files import ROOT, write_json
+from helpers import evaluation, runs
+from helpers.base import ROOT, write_json
+from helpers.course import runner as notebooks
 
 EXPECTED = Path(__file__).with_name("expected_metrics.json")
 TOLERANCE = 0.12  # of a score between 0 and 1: some ten test clips of a sample; but five clips, where they are few

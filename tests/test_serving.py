@@ -11,10 +11,10 @@ import pytest
 import soundfile as sf
 from sklearn.linear_model import LogisticRegression
 
-from helpers import audio, cache, features, plots, recordings, runs, serving
+from helpers import audio, features, plots, recordings, runs, serving
 from helpers.__main__ import main
-from helpers.errors import AudioError, CourseError, DataMissing
-from helpers.features import FeatureSpec
+from helpers.base import AudioError, CourseError, DataMissing
+from helpers.features import FeatureSpec, cache
 
 IMAGE = FeatureSpec("logmel", sr=16000, seconds=1.0, n_fft=512, hop_length=256, n_mels=16)
 YAMNET = FeatureSpec("yamnet", sr=16000, seconds=1.0, n_fft=512, hop_length=160, n_mels=64)
@@ -90,7 +90,7 @@ def test_serving_features_equal_training_features(tmp_path, folder, listener, sp
     predictions, files = serving.predict(record(tmp_path / "run", spec, scaled), folder, progress=False)
     assert len(files) == 15 and len(listener.heard) == len(predictions)
     manifest = pd.DataFrame({"clip_id": files["file"], "path": [str(folder / name) for name in files["file"]]})
-    trained = cache.features(manifest, spec, cache_dir=tmp_path / "cache", progress=False)
+    trained = cache.of(manifest, spec, cache_dir=tmp_path / "cache", progress=False)
     if scaled:
         trained = features.scale(trained, spec)[..., np.newaxis]
     first = listener.heard[predictions.index[predictions["start"] == 0]]

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from helpers import evaluation, proportions, slices
-from helpers.errors import DataMissing
+from helpers import evaluation, proportions
+from helpers.base import DataMissing
+from helpers.topics import slices
 
 
 def metadata(n=400, seed=0):

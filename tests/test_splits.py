@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import splits
-from helpers.errors import ManifestError
+from helpers.base import CourseError
+from helpers.data import splits
 
 
 def sides(round_):
@@ -61,7 +61,7 @@ def test_unlabelled_clips_take_no_part_and_positions_stay_those_of_the_manifest(
 
 def test_a_class_from_one_source_is_refused_by_name(manifest):
     manifest.loc[manifest["label"] == "b", "group"] = "one recorder"
-    with pytest.raises(ManifestError, match="'b'"):
+    with pytest.raises(CourseError, match="'b'"):
         splits.rounds(manifest)
 
 

@@ -9,8 +9,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.stats import poisson
 
-from helpers import spotting, streams
-from helpers.errors import CourseError
+from helpers.base import CourseError
+from helpers.topics import spotting, streams
 
 SR = 1000
 matplotlib.use("Agg")

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import training
+from helpers.networks import training
 
 
 def batches(**options):

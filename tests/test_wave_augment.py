@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from helpers.batch_augment import Mixup
-from helpers.errors import CourseError
-from helpers.wave_augment import Delay, Mask, Noise, Speed, Volume
+from helpers.base import CourseError
+from helpers.networks.batch_augment import Mixup
+from helpers.networks.wave_augment import Delay, Mask, Noise, Speed, Volume
 
 SR = 16_000
 T = np.arange(SR) / SR

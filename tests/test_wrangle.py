@@ -5,9 +5,8 @@ import tomllib
 
 import pytest
 
-from helpers import wrangle
-from helpers.errors import CourseError, DataMissing
-from helpers.files import DATA
+from helpers.base import DATA, CourseError, DataMissing
+from helpers.data import wrangle
 
 LISTS = wrangle.read_tag_lists()
 CROSSWALK = wrangle.read_crosswalk()

@@ -20,8 +20,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from helpers import audio, cache, evaluation, features, litert, runs, serving, yamnet, yamnet_mel, yamnet_model
-from helpers.errors import CourseError, DataMissing, DownloadError
+from helpers import audio, evaluation, features, runs, serving
+from helpers.base import CourseError, DataMissing
+from helpers.features import cache, litert, yamnet, yamnet_mel
+from helpers.topics import yamnet_model
 
 SR = 16000
 needs_real_data = pytest.mark.skipif(
@@ -225,7 +227,7 @@ def offline(monkeypatch, tmp_path):
     """No network, and an empty cache."""
 
     def refuse(*arguments, **options):
-        raise DownloadError("no network here.")
+        raise CourseError("no network here.")
 
     monkeypatch.setattr(yamnet.online, "ask", refuse)
     monkeypatch.setattr(yamnet, "CACHE", tmp_path / "cache")
@@ -303,7 +305,7 @@ def test_embeddings_are_cached_by_file(stand_ins, tmp_path):
     folders = set()
     for bits in (8, 32):
         spec = yamnet.EmbeddingSpec(str(stand_ins[bits]), seconds=2.0)
-        found = cache.features(manifest, spec, tmp_path / "cache", progress=False)
+        found = cache.of(manifest, spec, tmp_path / "cache", progress=False)
         assert found.shape == (1, 1024)
         assert found[0] == pytest.approx(yamnet.LiteRT(stand_ins[bits])(y)[1].mean(axis=0), rel=1e-5)
         folders.add(cache.folder(manifest, spec, tmp_path / "cache"))
@@ -322,7 +324,7 @@ def test_a_probe_on_embeddings_is_served_as_trained(stand_ins, tmp_path):
         soundfile.write(clip, sound(2.0, number), SR, subtype="FLOAT")
     manifest = pd.DataFrame({"clip_id": [clip.stem for clip in clips], "path": [str(clip) for clip in clips]})
     manifest["label"] = ["a", "b"] * 3
-    E = cache.features(manifest, spec, tmp_path / "cache", progress=False)
+    E = cache.of(manifest, spec, tmp_path / "cache", progress=False)
     probe = make_pipeline(StandardScaler(), LogisticRegression()).fit(E, manifest["label"])
     table = evaluation.prediction_table(manifest, np.arange(6), probe.predict_proba(E), ["a", "b"], "fold1")
     params = {"feature": dataclasses.asdict(spec), "scaled": False}

@@ -1,0 +1,216 @@
+"""What the sample consists of: from the recipe to a list of clips and the tables that go with them, per dataset.
+
+A plan is drawn before anything is rendered, so that every clip can then be rendered alone, in any order.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from recipe.synth.parts import generator
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One file of the sample.
+
+    `source` names who or what sounds, `device` who records where: clips that share a name share the character. `key`
+    seeds the take (a duplicate has the key of its twin).
+    """
+
+    path: str
+    kind: str
+    seconds: float
+    sr: int
+    source: str
+    device: str
+    key: str = ""
+    snr: tuple[float, float] = (5.0, 30.0)
+    reverb: float = 1.0
+    colour: float = 1.0
+    level: float = 20.0
+    pad_to: float | None = None
+    fault: str | None = None
+    layers: tuple[dict, ...] = ()
+    dropout: tuple[float, float] | None = None
+
+
+@dataclass
+class Plan:
+    """The clips of a dataset, and its text files by relative path."""
+
+    clips: list[Clip] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+def table_text(rows: list[list], header: list[str] | None = None) -> str:
+    """Write rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(([header] if header else []) + rows)
+    return text.getvalue()
+
+
+def conditions(recipe: dict) -> dict:
+    """Pick what the recipe says of recording: background, room, microphone, level and rate."""
+    picked = {name: recipe[name] for name in ("reverb", "colour", "level", "sr") if name in recipe}
+    return {"snr": tuple(recipe["snr"]), **picked}
+
+
+def seconds_of(recipe: dict, rng: np.random.Generator) -> float:
+    """Draw the length of a clip, in seconds: log-normal, most clips short and a few long."""
+    drawn = recipe["median_seconds"] * np.exp(recipe["spread_seconds"] * rng.standard_normal())
+    return round(float(np.clip(drawn, recipe["min_seconds"], recipe["max_seconds"])), 2)
+
+
+def plan_esc50(recipe: dict, seed: int) -> Plan:
+    """ESC-50: folds of 5 s clips, several takes of one source, no source in two folds."""
+    rng, plan, rows, common = generator(seed, "esc50", "plan"), Plan(), [], conditions(recipe)
+    for fold in range(1, recipe["folds"] + 1):
+        for entry in recipe["classes"]:
+            source, take = 0, "A"
+            for i in range(recipe["clips_per_fold"]):
+                if i and take < "C" and rng.random() < recipe["two_takes"]:
+                    take = chr(ord(take) + 1)
+                else:
+                    source, take = int(rng.integers(10_000, 260_000)), "A"
+                name = f"{fold}-{source}-{take}-{entry['target']}.wav"
+                seconds = recipe["seconds"]
+                if entry["kind"] in recipe["padded"]:
+                    seconds = round(float(rng.uniform(0.6, 4.0)), 2)
+                plan.clips.append(
+                    Clip(f"audio/{name}", entry["kind"], seconds, source=str(source), device=str(source),
+                         pad_to=recipe["seconds"], **common)
+                )  # fmt: skip
+                rows.append([name, fold, entry["target"], entry["name"], True, source, take])
+    header = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
+    plan.texts["meta/esc50.csv"] = table_text(sorted(rows), header)
+    return plan
+
+
+def plan_tut2017(recipe: dict, seed: int) -> Plan:
+    """TUT Acoustic Scenes 2017: segments of recordings; fold k tests the k-th location of every scene."""
+    rng, plan, rows = generator(seed, "tut2017", "plan"), Plan(), []
+    for scene, entry in recipe["scenes"].items():
+        numbers = np.sort(rng.choice(np.arange(1, 200), recipe["locations"], replace=False))
+        for fold, number in enumerate(numbers, 1):
+            location = f"{entry['letter']}{number:03d}"
+            starts = np.sort(rng.choice(18, recipe["segments"], replace=False)) * 10
+            for start in starts:
+                path = f"audio/{location}_{start}_{start + 10}.wav"
+                plan.clips.append(
+                    Clip(path, f"scene:{scene}", recipe["seconds"], recipe["sr"], location, location,
+                         layers=tuple(entry["layers"]))
+                )  # fmt: skip
+                rows.append((path, scene, location, fold))
+    lost = recipe["dropout"]
+    damaged = replace(plan.clips[lost["file"]], dropout=(lost["start"], lost["end"]))
+    plan.clips[lost["file"]] = damaged
+    lines = {"meta.txt": [row[:3] for row in rows]}
+    lines["error.txt"] = [(damaged.path, lost["start"], lost["end"], "dropout")]
+    for fold in range(1, recipe["locations"] + 1):
+        test = [row for row in rows if row[3] == fold]
+        lines[f"evaluation_setup/fold{fold}_train.txt"] = [row[:2] for row in rows if row[3] != fold]
+        lines[f"evaluation_setup/fold{fold}_evaluate.txt"] = [row[:2] for row in test]
+        lines[f"evaluation_setup/fold{fold}_test.txt"] = [row[:1] for row in test]
+    plan.texts = {name: "".join("\t".join(map(str, row)) + "\n" for row in table) for name, table in lines.items()}
+    return plan
+
+
+def plan_fsdkaggle2018(recipe: dict, seed: int) -> Plan:
+    """FSDKaggle2018: verified and unverified training rows, and test rows of which some are padding."""
+    rng, plan, common = generator(seed, "fsdkaggle2018", "plan"), Plan(), conditions(recipe)
+    names, used = list(recipe["classes"]), set()
+    previous: dict[str, tuple[int, str]] = {}
+    tables: dict[str, list] = {"train": [], "test": []}
+    for split, count in (("train", recipe["train"]), ("test", recipe["test"])):
+        previous.clear()
+        for i in range(count):
+            true = names[i % len(names)] if i < 5 * len(names) else str(rng.choice(names))
+            if true in previous and rng.random() < recipe["same_source"]:
+                freesound_id, licence = previous[true]
+            else:
+                freesound_id, licence = int(rng.integers(10_000, 420_000)), str(rng.choice(recipe["licenses"]))
+                previous[true] = (freesound_id, licence)
+            fname = _unused(used, lambda: f"{rng.integers(16**8):08x}.wav")
+            folder = f"FSDKaggle2018.audio_{split}"
+            plan.clips.append(
+                Clip(f"{folder}/{fname}", recipe["classes"][true], seconds_of(recipe, rng), source=str(freesound_id),
+                     device=str(freesound_id), **common)
+            )  # fmt: skip
+            if split == "train":
+                verified = int(rng.random() < recipe["verified_share"])
+                wrong = not verified and rng.random() < recipe["wrong_labels"]
+                label = str(rng.choice([name for name in names if name != true])) if wrong else true
+                tables[split].append([fname, label, verified, freesound_id, licence])
+            else:
+                scored = i < count - recipe["ignored"]
+                usage = "Public" if rng.random() < recipe["public_share"] else "Private"
+                row = [fname, true, usage] if scored else [fname, "None", "Ignored"]
+                tables[split].append([*row, freesound_id, licence])
+    meta = "FSDKaggle2018.meta"
+    plan.texts[f"{meta}/train_post_competition.csv"] = table_text(
+        sorted(tables["train"]), ["fname", "label", "manually_verified", "freesound_id", "license"]
+    )
+    plan.texts[f"{meta}/test_post_competition.csv"] = table_text(
+        sorted(tables["test"]), ["fname", "label", "usage", "freesound_id", "license"]
+    )
+    return plan
+
+
+def _unused(used: set, draw: Callable[[], str]) -> str:
+    name = draw()
+    while name in used:
+        name = draw()
+    used.add(name)
+    return name
+
+
+def plan_speech_commands(recipe: dict, seed: int) -> Plan:
+    """Speech Commands: speakers who say words, and two lists that name the speakers held back."""
+    rng, plan, common, used = generator(seed, "speech_commands", "plan"), Plan(), conditions(recipe), set()
+    lists: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
+    for i in range(recipe["speakers"]):
+        speaker = _unused(used, lambda: f"{rng.integers(16**8):08x}")
+        words = list(recipe["words"])
+        count = recipe["clips_per_speaker"]
+        said = words[:count] + [str(word) for word in rng.choice(words, max(count - len(words), 0))]
+        for j, word in enumerate(said):
+            path = f"{word}/{speaker}_nohash_{said[:j].count(word)}.wav"
+            seconds = recipe["seconds"]
+            if rng.random() < recipe["shorter_share"]:
+                seconds = round(float(rng.uniform(0.75, 0.98)), 3)
+            plan.clips.append(Clip(path, f"word:{word}", seconds, source=speaker, device=speaker, **common))
+            if i < recipe["validation_speakers"]:
+                lists["validation_list.txt"].append(path)
+            elif i < recipe["validation_speakers"] + recipe["testing_speakers"]:
+                lists["testing_list.txt"].append(path)
+    for name, kind in recipe["background"].items():
+        path = f"_background_noise_/{name}.wav"
+        plan.clips.append(Clip(path, kind, recipe["background_seconds"], source=name, device=name, **common))
+    plan.texts = {name: "".join(f"{path}\n" for path in sorted(paths)) for name, paths in lists.items()}
+    return plan
+
+
+def plan_folder(recipe: dict, seed: int) -> Plan:
+    """A learner's own folder: one sub-folder per class and a table, mixed formats, two useless files."""
+    rng, plan, rows = generator(seed, "folder", "plan"), Plan(), []
+    common = conditions(recipe)
+    for label, kind in recipe["classes"].items():
+        for i in range(recipe["clips_per_class"]):
+            recorder = recipe["recorders"][i % len(recipe["recorders"])]
+            suffix, sr = str(rng.choice(recipe["formats"])), int(rng.choice(recipe["rates"]))
+            path = f"{label}/{recorder}_{label}_{i:02d}.{suffix}"
+            seconds = round(float(rng.uniform(*recipe["seconds"])), 2)
+            plan.clips.append(Clip(path, kind, seconds, sr=sr, source=f"{recorder}-{label}", device=recorder, **common))
+            rows.append([path, label, recorder])
+    for fault, (label, kind) in zip(recipe["faults"], recipe["classes"].items(), strict=False):
+        path = f"{label}/{recipe['recorders'][0]}_{label}_{fault}.wav"
+        plan.clips.append(Clip(path, kind, 1.0, 16000, label, recipe["recorders"][0], fault=fault, **common))
+        rows.append([path, label, recipe["recorders"][0]])
+    plan.texts["labels.csv"] = table_text(rows, ["path", "label", "group"])
+    return plan

@@ -1,0 +1,1 @@
+"""What runs the course and teaches nothing: the batch runner and the benchmark."""

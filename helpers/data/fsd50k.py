@@ -1,0 +1,129 @@
+"""FSD50K: 51,197 Freesound clips with free-text tags and 200 ground-truth labels; here eight classes from tags."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.base import CourseError, DataMissing
+from helpers.data import wrangle
+from helpers.data.declare import Info, RemoteFile, find_root, ignored_files, read_table
+
+_DOI = "10.5281/zenodo.4060432"
+
+
+def _remote(name: str, parts: int = 0) -> RemoteFile:
+    earlier = tuple(f"doi:{_DOI}/{name}.z{n:02d}" for n in range(1, parts + 1))
+    return RemoteFile(url=f"doi:{_DOI}/{name}.zip", unpack_to="FSD50K", parts=earlier)
+
+
+INFO = Info(
+    name="fsd50k",
+    title="FSD50K",
+    folder="FSD50K",
+    marker="FSD50K.ground_truth/dev.csv",
+    task="eight classes wrangled from free-text tags (the dataset's own 200 labels give the truth)",
+    licence="Creative Commons, one licence per clip (column `license`); the collection CC BY 4.0",
+    citation="E. Fonseca, X. Favory, J. Pons, F. Font, X. Serra, FSD50K: an Open Dataset of Human-Labeled Sound "
+    "Events, IEEE/ACM TASLP 30, 2022, arXiv:2010.00475",
+    homepage="https://doi.org/10.5281/zenodo.4060432",
+    size_bytes=24_000_000_000,
+    doi=_DOI,
+    files=(
+        _remote("FSD50K.ground_truth"),
+        _remote("FSD50K.metadata"),
+        _remote("FSD50K.doc"),
+        _remote("FSD50K.eval_audio", parts=1),
+        _remote("FSD50K.dev_audio", parts=5),
+    ),
+)
+
+_SPLITS = {"train": "train", "val": "validation"}
+
+
+def load(
+    data_dir: str | os.PathLike,
+    tag_lists: str | os.PathLike | None = None,
+    typos: bool = False,
+) -> pd.DataFrame:
+    """Load FSD50K: `label` is the class wrangled from the tags, `truth` the class of the ground-truth labels.
+
+    Parameters
+    ----------
+    data_dir : path
+        Folder with ``FSD50K.ground_truth``, ``FSD50K.metadata`` and the audio folders, or its parent.
+    tag_lists : path, optional
+        Your own lists instead of ``data/tag_lists.toml``.
+    typos : bool
+        Let tags match that differ from a listed word by a slip of the keyboard.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Manifest; `split` from the published dev split (train, validation) with eval as test, `group` the uploader;
+        besides `tags` (list of str), `title`, `description`, `license`, `uploader`, `truth` (str) and `truth_labels`
+        (list of str). Clips without metadata have no tags and no label.
+
+    Raises
+    ------
+    DataMissing
+        Ground truth or metadata are not there.
+
+    Notes
+    -----
+    Used by every notebook, through `helpers.datasets.load`.
+    """
+    root = find_root(data_dir, INFO)
+    dev = read_table(root / "FSD50K.ground_truth" / "dev.csv").assign(part="dev")
+    test = read_table(root / "FSD50K.ground_truth" / "eval.csv").assign(part="eval", split="test")
+    unknown = sorted(set(dev["split"]) - set(_SPLITS))
+    if unknown:
+        raise CourseError(f"dev.csv has the unknown split(s) {unknown}; expected train and val.")
+    dev["split"] = dev["split"].map(_SPLITS)
+    table = pd.concat([dev, test], ignore_index=True)
+    about = {part: _clips_info(root, part) for part in ("dev", "eval")}
+    clips = [about[part].get(name) or {} for part, name in zip(table["part"], table["fname"], strict=True)]
+    lists = wrangle.read_tag_lists(tag_lists) if tag_lists else wrangle.read_tag_lists()
+    crosswalk = wrangle.read_crosswalk()
+    truth_labels = [[name for name in text.split(",") if name] for text in table["labels"]]
+    tags = [list(clip.get("tags", [])) for clip in clips]
+    manifest = pd.DataFrame(
+        {
+            "clip_id": table["fname"],
+            "path": [
+                str(root / f"FSD50K.{part}_audio" / f"{name}.wav")
+                for part, name in zip(table["part"], table["fname"], strict=True)
+            ],
+            "label": [
+                wrangle.wrangle(own, lists, typos=typos) if clip else None
+                for own, clip in zip(tags, clips, strict=True)
+            ],
+            "split": table["split"],
+            "group": [clip.get("uploader") for clip in clips],
+            "tags": tags,
+            "title": [clip.get("title") for clip in clips],
+            "description": [clip.get("description") for clip in clips],
+            "license": [clip.get("license") for clip in clips],
+            "uploader": [clip.get("uploader") for clip in clips],
+            "truth": [wrangle.truth_class(names, crosswalk) for names in truth_labels],
+            "truth_labels": truth_labels,
+        }
+    )
+    audio = [root / "FSD50K.dev_audio", root / "FSD50K.eval_audio"]
+    manifest.attrs["ignored"] = ignored_files(audio, manifest["path"])
+    return manifest
+
+
+def _clips_info(root: Path, part: str) -> dict[str, dict]:
+    path = root / "FSD50K.metadata" / f"{part}_clips_info_FSD50K.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataMissing(
+            f"FSD50K is incomplete: {path} is missing. Run `python -m helpers download fsd50k DEST` again."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise CourseError(f"{path} is damaged ({error}). Download the metadata again.") from error

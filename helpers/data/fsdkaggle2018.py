@@ -1,0 +1,80 @@
+"""FSDKaggle2018: 11,073 scored Freesound clips of 41 classes; only a part of the training labels is verified."""
+
+from __future__ import annotations
+
+import os
+
+import pandas as pd
+
+from helpers.data.declare import Info, RemoteFile, find_root, ignored_files, read_table
+
+_DOI = "10.5281/zenodo.2552860"
+
+INFO = Info(
+    name="fsdkaggle2018",
+    title="FSDKaggle2018",
+    folder="FSDKaggle2018",
+    marker="FSDKaggle2018.meta/train_post_competition.csv",
+    task="41 sounds and instruments, one label per clip, 3,710 of 9,473 training labels verified",
+    licence="Creative Commons, one licence per clip (column `license`)",
+    citation="E. Fonseca et al., General-purpose tagging of Freesound audio with AudioSet labels, DCASE 2018, "
+    "arXiv:1807.09902",
+    homepage="https://doi.org/10.5281/zenodo.2552860",
+    size_bytes=4_600_000_000,
+    doi=_DOI,
+    files=tuple(
+        RemoteFile(url=f"doi:{_DOI}/FSDKaggle2018.{part}.zip", unpack_to="FSDKaggle2018")
+        for part in ("meta", "doc", "audio_train", "audio_test")
+    ),
+)
+
+
+def load(data_dir: str | os.PathLike) -> pd.DataFrame:
+    """Load FSDKaggle2018: `split` is train or test, `group` the Freesound recording.
+
+    Test rows that the competition ignored have no label (None); the audit sets them aside and says so.
+
+    Parameters
+    ----------
+    data_dir : path
+        Folder with ``FSDKaggle2018.meta`` and the audio folders, or its parent.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Manifest, besides with `verified` (bool: a person confirmed the label; test labels all are), `usage`
+        ("Public", "Private", "Ignored" for test rows), `license` and `source` (Freesound id).
+
+    Raises
+    ------
+    DataMissing
+        The metadata are not there.
+
+    Notes
+    -----
+    Used by every notebook, through `helpers.datasets.load`.
+    """
+    root = find_root(data_dir, INFO)
+    meta = root / "FSDKaggle2018.meta"
+    train = read_table(meta / "train_post_competition.csv").assign(split="train", usage="")
+    test = read_table(meta / "test_post_competition.csv").assign(split="test")
+    train["folder"], test["folder"] = "FSDKaggle2018.audio_train", "FSDKaggle2018.audio_test"
+    train["verified"] = train["manually_verified"] == "1"
+    test["verified"] = test["usage"] != "Ignored"
+    table = pd.concat([train, test], ignore_index=True)
+    manifest = pd.DataFrame(
+        {
+            "clip_id": table["fname"].str.removesuffix(".wav"),
+            "path": [str(root / folder / name) for folder, name in zip(table["folder"], table["fname"], strict=True)],
+            "label": table["label"].where((table["usage"] != "Ignored") & (table["label"] != "")),
+            "split": table["split"],
+            "group": table["freesound_id"],
+            "verified": table["verified"],
+            "usage": table["usage"].where(table["usage"] != ""),
+            "license": table["license"],
+            "source": table["freesound_id"],
+        }
+    )
+    audio = [root / "FSDKaggle2018.audio_train", root / "FSDKaggle2018.audio_test"]
+    manifest.attrs["ignored"] = ignored_files(audio, manifest["path"])
+    return manifest

@@ -1,0 +1,119 @@
+"""TUT Acoustic Scenes 2017: 4,680 stereo segments of 10 s, 15 scenes, 4 folds disjoint in location."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.base import CourseError
+from helpers.data.declare import Info, RemoteFile, find_root, ignored_files, read_table
+
+_FOLDER = "TUT-acoustic-scenes-2017-development"
+_DOI = "10.5281/zenodo.400515"
+
+INFO = Info(
+    name="tut2017",
+    title="TUT Acoustic Scenes 2017, development set",
+    folder=_FOLDER,
+    marker="meta.txt",
+    task="15 acoustic scenes, one label per segment of 10 s",
+    licence="free for non-commercial use (EULA.pdf beside the data)",
+    citation="A. Mesaros, T. Heittola, T. Virtanen, TUT database for acoustic scene classification and sound event "
+    "detection, EUSIPCO 2016",
+    homepage="https://doi.org/10.5281/zenodo.400515",
+    size_bytes=10_700_000_000,
+    doi=_DOI,
+    files=tuple(
+        RemoteFile(url=f"doi:{_DOI}/{_FOLDER}.{part}.zip", unpack_to=".")
+        for part in ["meta", "doc", "error", *(f"audio.{n}" for n in range(1, 11))]
+    ),
+)
+
+
+def load(data_dir: str | os.PathLike) -> pd.DataFrame:
+    """Load TUT Acoustic Scenes 2017: `fold` is the fold that evaluates a clip, `group` the location.
+
+    Parameters
+    ----------
+    data_dir : path
+        ``TUT-acoustic-scenes-2017-development``, or the folder that contains it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Manifest, besides with `source` (str, location) and `errors`: the faulty stretches of the recording that the
+        publishers list, as (start in s, end in s, what) tuples.
+
+    Raises
+    ------
+    DataMissing
+        ``meta.txt`` or the folder ``evaluation_setup`` is not there.
+    CourseError
+        The lists contradict each other: a clip is evaluated twice or never, or is not in ``meta.txt``.
+
+    Notes
+    -----
+    Used by every notebook, through `helpers.datasets.load`.
+    """
+    root = find_root(data_dir, INFO)
+    # Published as <recording>_<start>_<end>.wav, scene, location.
+    meta = _read(root / "meta.txt", ["file", "label", "location"])
+    fold_of, warning = _folds(root, meta)
+    stretches: dict[str, list[tuple[float, float, str]]] = {}
+    if (root / "error.txt").exists():
+        table = _read(root / "error.txt", ["file", "start", "end", "what"])
+        for file, start, end, what in table.itertuples(index=False):
+            stretches.setdefault(Path(file).name, []).append((float(start), float(end), what))
+    names = [Path(file).name for file in meta["file"]]
+    manifest = pd.DataFrame(
+        {
+            "clip_id": [Path(name).stem for name in names],
+            "path": [str(root / "audio" / name) for name in names],
+            "label": meta["label"],
+            "fold": [fold_of[name] for name in names],
+            "group": meta["location"],
+            "source": meta["location"],
+            "errors": [stretches.get(name, []) for name in names],
+        }
+    )
+    manifest.attrs["ignored"] = ignored_files([root / "audio"], manifest["path"])
+    if warning:
+        manifest.attrs["warning"] = warning
+    return manifest
+
+
+def _read(path: Path, names: list[str]) -> pd.DataFrame:
+    # None of these lists has a header, and some have fewer columns than others of their kind.
+    table = read_table(path, sep="\t", header=None)
+    return table.rename(columns=dict(enumerate(names))).reindex(columns=names, fill_value="")
+
+
+def _folds(root: Path, meta: pd.DataFrame) -> tuple[dict[str, int], str]:
+    """Read the four pairs of lists and check them against each other and against meta.txt."""
+    location = {Path(file).name: place for file, place in zip(meta["file"], meta["location"], strict=True)}
+    fold_of: dict[str, int] = {}
+    leaks = []
+    for fold in range(1, 5):
+        lists = {}
+        for role in ("train", "evaluate"):
+            path = root / "evaluation_setup" / f"fold{fold}_{role}.txt"
+            lists[role] = [Path(file).name for file in _read(path, ["file", "label"])["file"]]
+            unknown = [name for name in lists[role] if name not in location]
+            if unknown:
+                raise CourseError(f"{path}: {len(unknown)} clips are not in meta.txt, the first: {unknown[0]}.")
+        twice = [name for name in lists["evaluate"] if name in fold_of]
+        if twice:
+            raise CourseError(
+                f"{len(twice)} clips are evaluated in two folds, the first: {twice[0]} in folds "
+                f"{fold_of[twice[0]]} and {fold}. Unpack the meta archive again."
+            )
+        fold_of.update(dict.fromkeys(lists["evaluate"], fold))
+        both = {location[n] for n in lists["train"]} & {location[n] for n in lists["evaluate"]} - {""}
+        leaks += [f"fold {fold}: {place}" for place in sorted(both)]
+    never = [name for name in location if name not in fold_of]
+    if never:
+        raise CourseError(f"{len(never)} clips of meta.txt are evaluated in no fold, the first: {never[0]}.")
+    warning = f"Some locations are both in training and in evaluation ({', '.join(leaks[:5])})." if leaks else ""
+    return fold_of, warning
