@@ -206,7 +206,7 @@ def confused_pairs(predictions: pd.DataFrame, group=None, seed: int = 0) -> pd.D
                 own = [(matrices[:, a, b] - rate * matrices[:, a].sum(axis=-1)) / n[a] for a, b in ((i, j), (j, i))]
                 parts = (own[0] - own[1])[own[0] != own[1]]  # groups that add nothing cannot change the sum
                 flips = dict(permutation_type="samples", n_resamples=10_000, rng=np.random.default_rng(seed))
-                p = max(p, permutation_test((parts,), np.sum, **flips).pvalue if len(parts) else 1.0)
+                p = max(p, permutation_test((parts,), np.sum, **flips).pvalue if len(parts) > 1 else 1.0)
         if total:
             rows.append((classes[i], classes[j], counts[i, j], counts[j, i], n[i], n[j], total, min(p, 1.0)))
     names = ["one", "other", "one_as_other", "other_as_one", "n_one", "n_other", "total", "p"]
