@@ -25,14 +25,11 @@ LINES = [
     ((0, (1, 3)), "x"),
     ((0, (3, 1, 1, 1)), "P"),
 ]
-NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy"}
+_NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy"}
 
 
 def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
-    """Write a figure to run_dir/figures/<name>.png, atomically.
-
-    Used by every notebook.
-    """
+    """Write a figure to run_dir/figures/<name>.png, atomically."""
     path = Path(run_dir) / "figures" / f"{name}.png"
     with replace_with(path) as temporary:
         fig.savefig(temporary, dpi=100, bbox_inches="tight", metadata={"Software": None})
@@ -40,28 +37,14 @@ def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
 
 
 def spectrogram(values: np.ndarray, ax: plt.Axes, seconds: float, title: str, rows: str, unit: str = "dB") -> None:
-    """Draw one spectrogram-like picture [shape=(rows, frames)], time in seconds, with its colour bar.
-
-    Used by notebooks 01, 03, 04 and 06.
-    """
+    """Draw one spectrogram-like picture [shape=(rows, frames)], time in seconds, with its colour bar."""
     image = ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(values)))
     ax.set(title=title, xlabel="time, s", ylabel=rows)
     ax.figure.colorbar(image, ax=ax, label=unit)
 
 
 def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
-    """Confusion matrix twice: counts, and each row divided by its sum (so the diagonal is the recall).
-
-    Parameters
-    ----------
-    predictions : pandas.DataFrame
-        As made by `helpers.scores.prediction_table`.
-    title : str
-
-    Notes
-    -----
-    Used by notebooks 01, 03, 04, 05, 06 and 07.
-    """
+    """Confusion matrix twice: counts, and each row divided by its sum (so the diagonal is the recall)."""
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -77,20 +60,7 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
 
 
 def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None = None) -> Figure:
-    """One metric of several runs as points with their intervals, best on top.
-
-    Parameters
-    ----------
-    recorded : mapping of str to Run
-    metric : str
-        Name in the runs' metrics.
-    chance : float, optional
-        Score of a model that learns nothing, drawn as a line.
-
-    Notes
-    -----
-    Used by notebooks 03, 04, 05 and 07.
-    """
+    """One metric of several runs as points with their intervals, best on top."""
     ordered = sorted(recorded, key=lambda name: recorded[name].metrics[metric]["value"])
     fig, ax = plt.subplots(figsize=(7.5, 0.45 * len(ordered) + 1.3), layout="constrained")
     for height, name in enumerate(ordered):
@@ -102,22 +72,12 @@ def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None 
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)  # above the axes, clear of the points
     n = recorded[ordered[0]].metrics[metric]["n"]
     ax.set_yticks(range(len(ordered)), ordered)
-    ax.set(xlim=(0, 1), xlabel=f"{NAMES.get(metric, metric)} on {n} test clips (95 % interval)")
+    ax.set(xlim=(0, 1), xlabel=f"{_NAMES.get(metric, metric)} on {n} test clips (95 % interval)")
     return fig
 
 
 def learning_curves(histories: Mapping[str, Mapping[str, list[float]]]) -> Figure:
-    """Loss in training and validation, epoch by epoch, of several models side by side.
-
-    Parameters
-    ----------
-    histories : mapping of str to history
-        Keras histories: {"loss": [...], "val_loss": [...]}.
-
-    Notes
-    -----
-    Used by notebooks 03 and 07.
-    """
+    """Loss in training and validation, epoch by epoch, of several models side by side."""
     columns = min(3, len(histories))
     rows = -(-len(histories) // columns)
     fig, axes = plt.subplots(
@@ -137,24 +97,10 @@ def learning_curves(histories: Mapping[str, Mapping[str, list[float]]]) -> Figur
     return fig
 
 
-def timeline(predictions: pd.DataFrame, files: pd.DataFrame, most: int = 12) -> Figure:
-    """What a model heard over time: one panel per recording, in it one row of grey per class.
-
-    Parameters
-    ----------
-    predictions, files : pandas.DataFrame
-        As given by `helpers.serving.predict`.
-    most : int
-        Recordings drawn; the title says how many are not.
-
-    Notes
-    -----
-    Windows overlap, so each is drawn around its middle, up to halfway to its neighbours; the first and the last reach
-    to the ends of the recording. The rows are the classes predicted most often, then the sum of all others. Used by
-    notebook 04.
-    """
+def timeline(predictions: pd.DataFrame, files: pd.DataFrame) -> Figure:
+    """What a model heard over time: one panel per recording, in it one row of grey per class."""
     heard = files[files["windows"] > 0]
-    drawn = heard.head(most)
+    drawn = heard.head(12)
     pictures = [_over_time(predictions[predictions["file"] == name]) for name in drawn["file"]]
     heights = [0.2 * len(table) + 0.6 for table, *_ in pictures] or [0.3]
     fig, axes = plt.subplots(
@@ -201,37 +147,16 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-COLUMNS = 4
-TICKS_HZ = (16000, 10000, 8000, 6000, 4000, 2000, 1000, 500, 250, 125)
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+_COLUMNS = 4
+_TICKS_HZ = (16000, 10000, 8000, 6000, 4000, 2000, 1000, 500, 250, 125)
+_SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def grid(
     names: Sequence[str], xlabel: str, ylabel: str, height: float = 1.8, sharey: bool = True
 ) -> tuple[Figure, dict[str, plt.Axes]]:
-    """Lay out one titled panel per name, four to a row.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Titles of the panels.
-    xlabel, ylabel : str
-        Written once for all panels.
-    height : float
-        Of a panel, inches.
-    sharey : bool
-        One vertical scale for all panels.
-
-    Returns
-    -------
-    fig : Figure
-    axes : dict of str to Axes
-
-    Notes
-    -----
-    Used by notebooks 02 and 07.
-    """
-    columns = min(COLUMNS, len(names))
+    """Lay out one titled panel per name, four to a row."""
+    columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
     fig, axes = plt.subplots(
         rows, columns, figsize=(8.5, height * rows + 0.3), sharex=True, sharey=sharey, squeeze=False,
@@ -257,26 +182,7 @@ def gallery(
     unit: str = "",
     frequencies: np.ndarray | Mapping[str, np.ndarray] | None = None,
 ) -> Figure:
-    """Spectrogram-like pictures beside each other, on one colour scale.
-
-    Parameters
-    ----------
-    pictures : mapping of str to np.ndarray [shape=(rows, frames)]
-        One per panel; without `frequencies` all have the same number of rows.
-    seconds : float
-        Length of the time axis.
-    rows : str
-        What the rows are, with their unit.
-    unit : str
-        Of the values.
-    frequencies : np.ndarray [shape=(rows,)], optional
-        Frequency of each row, Hz, increasing, or one such array per picture; the rows are then labelled in kHz.
-
-    Notes
-    -----
-    The scale spans the 5th to the 98th percentile of all values, so that neither silence nor a single row (such as
-    the first MFCC) uses it up. Used by notebook 02.
-    """
+    """Spectrogram-like pictures beside each other, on one colour scale."""
     low, high = np.percentile(np.concatenate([values.ravel() for values in pictures.values()]), [5, 98])
     # Few shades and few pixels: no eye tells more apart in a panel this small, and the saved notebook is half as large.
     colours = plt.get_cmap("magma", 12)
@@ -288,19 +194,16 @@ def gallery(
             values, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, extent=extent
         )
         if frequencies is not None:
-            hertz_axis(axes[name], frequencies[name] if isinstance(frequencies, Mapping) else frequencies)
+            _hertz_axis(axes[name], frequencies[name] if isinstance(frequencies, Mapping) else frequencies)
     fig.colorbar(image, ax=list(axes.values()), label=unit, extend="both", shrink=0.9, pad=0.01)
     return fig
 
 
-def hertz_axis(ax: plt.Axes, frequencies: np.ndarray) -> None:
-    """Label the rows of a picture (row i drawn from i to i + 1) by their frequencies [shape=(rows,)], Hz, in kHz.
-
-    Used by notebook 02, through `gallery`.
-    """
+def _hertz_axis(ax: plt.Axes, frequencies: np.ndarray) -> None:
+    """Label the rows of a picture (row i drawn from i to i + 1) by their frequencies [shape=(rows,)], Hz, in kHz."""
     n = len(frequencies)
     ticks: list[tuple[float, int]] = []
-    for hertz in TICKS_HZ:
+    for hertz in _TICKS_HZ:
         if frequencies[0] <= hertz <= frequencies[-1]:
             position = float(np.interp(hertz, frequencies, np.arange(n) + 0.5))
             if not ticks or ticks[-1][0] - position >= 0.14 * n:
@@ -309,15 +212,12 @@ def hertz_axis(ax: plt.Axes, frequencies: np.ndarray) -> None:
 
 
 def markers(n: int) -> list[dict]:
-    """Give options of `Axes.scatter` for `n` classes that differ in shape and filling, so without any colour.
-
-    Used by notebooks 02 and 07.
-    """
+    """Give options of `Axes.scatter` for `n` classes that differ in shape and filling, so without any colour."""
     fills = ("white", "black", "0.65")
     return [
         {
-            "marker": SHAPES[i % len(SHAPES)],
-            "facecolor": fills[(i + i // len(SHAPES)) % len(fills)],
+            "marker": _SHAPES[i % len(_SHAPES)],
+            "facecolor": fills[(i + i // len(_SHAPES)) % len(fills)],
             "edgecolor": "black",
         }
         for i in range(n)

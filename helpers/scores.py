@@ -7,6 +7,7 @@ right, the interval is Wilson's, with the groups as n.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -33,7 +34,9 @@ def prediction_table(manifest: pd.DataFrame, rows, probabilities, classes: list[
             f"round {fold}: the probabilities of {bad} of {len(p)} clips are not numbers: the training has diverged. "
             "Lower its learning rate, or look for features that are not numbers."
         )
-    table = clips[["clip_id", "label"]].assign(predicted=np.asarray(classes, dtype=object)[p.argmax(axis=1)], fold=fold)
+    predicted = np.asarray(classes, dtype=object)[p.argmax(axis=1)]
+    columns = {"clip_id": clips["clip_id"].to_numpy(), "label": clips["label"].to_numpy(), "predicted": predicted}
+    table = pd.DataFrame(columns).assign(fold=fold)
     return pd.concat([table, pd.DataFrame(p, columns=[f"p_{name}" for name in classes])], axis=1)
 
 
@@ -51,8 +54,8 @@ def bootstrap(statistic: Callable, sums: np.ndarray, n_boot: int = 1000, seed: i
     drawn = np.random.default_rng(seed).integers(len(sums), size=(n_boot, len(sums)))
     times = np.stack([np.bincount(row, minlength=len(sums)) for row in drawn])
     draws = statistic(np.tensordot(times, sums, axes=1))
-    with np.testing.suppress_warnings() as quiet:
-        quiet.filter(RuntimeWarning)  # a class that no draw has: its ends are NaN, too
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a class that no draw has: its ends are NaN, too
         low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
     return statistic(sums.sum(axis=0)), low, high
 

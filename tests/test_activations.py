@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from helpers.networks.models import compact_cnn, dense_net
 from keras import layers
 
 from helpers.base import CourseError
-from helpers.networks.models import compact_cnn, dense_net
 from helpers.topics import backbones, yamnet_model
 from helpers.topics.activations import activations, all_layers, convolutions, dead_units, recording, stages
 

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from helpers.networks.models import compact_cnn
 from keras import layers
 
 from helpers.base import CourseError
-from helpers.networks.models import compact_cnn
 from helpers.topics import backbones, yamnet_model
 from helpers.topics.activations import activations, convolutions, stages
 from helpers.topics.cam import class_activation_map, grad_cam, stretched

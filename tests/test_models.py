@@ -3,34 +3,26 @@ import numpy as np
 import pytest
 
 from helpers.base import CourseError
-from helpers.networks import models
+from helpers.networks import builders
 
 
 def test_parameter_counts_are_those_published():
-    logmel = models.flatten_cnn((128, 216, 1), 8, [16, 16, 32, 32], [(1, 2), (2, 2), (2, 2), (2, 2)], dense=64)
-    mfcc = models.flatten_cnn(
+    logmel = builders.flatten_cnn((128, 216, 1), 8, [16, 16, 32, 32], [(1, 2), (2, 2), (2, 2), (2, 2)], dense=64)
+    mfcc = builders.flatten_cnn(
         (32, 216, 1), 8, [8, 8, 16, 16, 32, 32], [(1, 2), (1, 2), (1, 2), (2, 2)], dense=128, dropout_before_norm=True
     )
     assert logmel.count_params() == 443_064
     assert mfcc.count_params() == 871_296
-    assert models.dense_net(32, 8, [32, 64, 128]).count_params() == 12_520
-
-
-@pytest.mark.parametrize("shape", [(128, 216, 1), (32, 216, 1)])
-def test_outputs_are_probabilities(shape):
-    model = models.flatten_cnn(shape, 5, [4, 4], [(2, 2), (2, 2)], dense=8)
-    output = np.asarray(model(np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")))
-    assert output.shape == (3, 5)
-    assert output.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert builders.dense_net(32, 8, [32, 64, 128]).count_params() == 12_520
 
 
 def test_architectures_are_equal_if_built_alike_and_differ_by_a_dropout_rate():
-    one, two, other = (models.compact_cnn((64, 54, 1), 8, [4, 8], rate) for rate in (0.3, 0.3, 0.2))
-    assert models.architecture(one) == models.architecture(two) != models.architecture(other)
+    one, two, other = (builders.compact_cnn((64, 54, 1), 8, [4, 8], rate) for rate in (0.3, 0.3, 0.2))
+    assert builders.architecture(one) == builders.architecture(two) != builders.architecture(other)
 
 
 def test_the_compact_network_has_the_parameters_counted_by_hand():
-    model = models.compact_cnn((64, 216, 1), 10, [16, 32, 64, 128, 128])
+    model = builders.compact_cnn((64, 216, 1), 10, [16, 32, 64, 128, 128])
     convolutions = 9 * (1 * 16 + 16 * 32 + 32 * 64 + 64 * 128 + 128 * 128)
     normalisations = 4 * (16 + 32 + 64 + 128 + 128)
     assert model.count_params() == convolutions + normalisations + 2 * 128 * 10 + 10
@@ -54,23 +46,23 @@ RAW = {
 
 @pytest.mark.parametrize("published", RAW)
 def test_networks_on_raw_samples_have_the_published_parameters(published):
-    model = models.raw_cnn(16_000, 16, **RAW[published])
+    model = builders.raw_cnn(16_000, 16, **RAW[published])
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == published
 
 
 @pytest.mark.parametrize("published", [94_768, 1_855_056])
 def test_a_clip_too_short_for_the_network_is_refused(published):
     with pytest.raises(CourseError, match="too short"):
-        models.raw_cnn(1_000, 16, **RAW[published])
+        builders.raw_cnn(1_000, 16, **RAW[published])
 
 
 def test_what_a_clip_is_compressed_to():
-    sizes = [models.raw_cnn(16_000, 16, **RAW[count]).get_layer("values").output.shape[1] for count in RAW]
+    sizes = [builders.raw_cnn(16_000, 16, **RAW[count]).get_layer("values").output.shape[1] for count in RAW]
     assert sizes == [8 * 128, 7 * 64, 7 * 128, 7 * 128, 2 * 512, 2 * 16, 2 * 64]
 
 
 def test_pooling_before_relu_gives_what_pooling_after_it_gives():
-    model = models.raw_cnn(90, 3, filters=[4, 5], kernel_size=5, pool_size=3, pooled=[1])
+    model = builders.raw_cnn(90, 3, filters=[4, 5], kernel_size=5, pool_size=3, pooled=[1])
     x = np.random.default_rng(0).normal(size=(2, 90, 1)).astype("float32")
     one, two, out = (layer.get_weights() for layer in model.layers if layer.weights)
 
@@ -89,7 +81,7 @@ BANK = dict(filters=[4], kernel_size=[8], pool_size=3, pooled=[], stride=8, enve
 
 
 def test_a_learned_filter_bank_puts_out_the_logarithm_of_its_mean_envelope():
-    model = models.raw_cnn(80, 3, **BANK)
+    model = builders.raw_cnn(80, 3, **BANK)
     x = np.random.default_rng(0).normal(size=(2, 80, 1)).astype("float32")
     (kernel, bias), _, _, out = (layer.get_weights() for layer in model.layers if layer.weights)
     frames = x.reshape(2, 10, 8)  # steps as long as the filters: no padding
@@ -100,25 +92,17 @@ def test_a_learned_filter_bank_puts_out_the_logarithm_of_its_mean_envelope():
     assert np.asarray(model(x)) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("n_samples", "changed", "message"),
-    [
-        (16, {}, "too short to average"),
-        (80, {"batch_norm": False}, "needs batch"),
-        (80, {"activation": "tanh"}, "ReLU"),
-    ],
-)
-def test_a_filter_bank_that_cannot_work_is_refused(n_samples, changed, message):
-    with pytest.raises(CourseError, match=message):
-        models.raw_cnn(n_samples, 3, **BANK | changed)
+def test_a_clip_too_short_to_average_over_is_refused():
+    with pytest.raises(CourseError, match="16 samples is too short for layer 1"):
+        builders.raw_cnn(16, 3, **BANK)
 
 
 def test_the_logarithm_belongs_to_the_architecture():
-    assert "Log" in [line.split()[0] for line in models.architecture(models.raw_cnn(80, 3, **BANK))]
+    assert "Log" in [line.split()[0] for line in builders.architecture(builders.raw_cnn(80, 3, **BANK))]
 
 
 def test_a_learned_filter_bank_is_the_same_after_loading(tmp_path):
-    model = models.raw_cnn(800, 3, **BANK | {"filters": [4, 5], "kernel_size": [8, 3], "pooled": [1]})
+    model = builders.raw_cnn(800, 3, **BANK | {"filters": [4, 5], "kernel_size": [8, 3], "pooled": [1]})
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(2, 800, 1)).astype("float32")
@@ -127,7 +111,10 @@ def test_a_learned_filter_bank_is_the_same_after_loading(tmp_path):
 
 def test_dropout_and_normalisation_are_where_they_were_asked_for():
     options = dict(n_samples=900, n_classes=3, kernel_size=[9, 5], pool_size=3, pooled=[1], stride=2, dense=[7])
-    model = models.raw_cnn(filters=[4, 6], dropout=0.3, batch_norm=True, norm_values=True, activation="tanh", **options)
+    assert model.get_layer("conv1").output.shape == (None, 450, 4)
+    assert model.get_layer("conv2").kernel.shape == (5, 4, 6)
+        filters=[4, 6], dropout=0.3, batch_norm=True, norm_values=True, activation="tanh", **options
+    )
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds.count("BatchNormalization") == 2 + 1 + 1 and kinds.count("Dropout") == 2
     assert model.get_layer("conv1").output.shape == (None, 450, 4) and model.get_layer("conv2").kernel.shape == (
@@ -136,5 +123,5 @@ def test_dropout_and_normalisation_are_where_they_were_asked_for():
         6,
     )
     assert model.get_layer("tanh1").activation.__name__ == "tanh"
-    plain = [type(layer).__name__ for layer in models.raw_cnn(filters=[4, 6], **options).layers]
+    plain = [type(layer).__name__ for layer in builders.raw_cnn(filters=[4, 6], **options).layers]
     assert "BatchNormalization" not in plain

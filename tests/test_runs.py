@@ -3,22 +3,22 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.dummy import DummyClassifier
 
-from helpers import evaluation, runs
-from helpers.base import DataMissing
-from helpers.data import splits
-from helpers.networks import training
-from helpers.runs import leaderboard
+from helpers import data, runs, scores
+from helpers.base import CourseError, DataMissing
+from helpers.networks import cross_validate
+from helpers.runs import board
 
 
 def table(manifest):
     probabilities = np.tile([0.5, 0.3, 0.2], (len(manifest), 1))
-    return evaluation.prediction_table(manifest, np.arange(len(manifest)), probabilities, ["a", "b", "c"], "split")
+    return scores.prediction_table(manifest, np.arange(len(manifest)), probabilities, ["a", "b", "c"], "split")
 
 
 def test_a_recorded_run_reads_back(tmp_path, manifest):
     predictions = table(manifest)
-    metrics = evaluation.score(predictions)
+    metrics = scores.score(predictions)
     runs.record(tmp_path / "x", {"model": "m", "seed": 3}, metrics, predictions)
     run = runs.load(tmp_path / "x")
     assert run.metrics == metrics
@@ -52,28 +52,27 @@ def test_a_missing_run_names_those_that_are_there(tmp_path):
 def test_run_folders_of_sample_and_real_data_differ(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     sample = runs.RUNS / "esc50-sample" / "03"
-    assert runs.run_folder(None, "03", "esc50", None) == runs.run_folder("", "03", "esc50", "") == sample
-    assert runs.run_folder(None, "03", "esc50", "x") == runs.RUNS / "esc50" / "03"
-    assert runs.run_folder("~/mine", "03", "esc50", None) == tmp_path / "mine"
-    assert runs.run_folder("mine", "03", "esc50", None) == runs.ROOT / "mine"
+    assert runs.folder(None, "03", "esc50", None) == runs.folder("", "03", "esc50", "") == sample
+    assert runs.folder(None, "03", "esc50", "x") == runs.RUNS / "esc50" / "03"
+    assert runs.folder("~/mine", "03", "esc50", None) == tmp_path / "mine"
+    assert runs.folder("mine", "03", "esc50", None) == runs.ROOT / "mine"
 
 
 def test_a_leaderboard_without_runs_can_be_shown(tmp_path, manifest):
-    board = leaderboard.table(tmp_path)
-    assert len(leaderboard.readable(board)) == 0
+    rows = board.table(tmp_path)
+    assert len(board.readable(rows)) == 0
     predictions = table(manifest)
     runs.record(
-        tmp_path / "x", {"model": "m", "dataset": "esc50", "data_dir": ""}, evaluation.score(predictions), predictions
+        tmp_path / "x", {"model": "m", "dataset": "esc50", "data_dir": ""}, scores.score(predictions), predictions
     )
-    filled = leaderboard.table(tmp_path)
-    assert list(board) == list(filled) and filled["data"].tolist() == ["sample"]
-    assert list(leaderboard.readable(board)) == list(leaderboard.readable(filled))
+    filled = board.table(tmp_path)
+    assert list(rows) == list(filled) and filled["data"].tolist() == ["sample"]
+    assert list(board.readable(rows)) == list(board.readable(filled))
 
 
 def test_models_read_back_with_the_same_answers(tmp_path):
     import keras
     from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.dummy import DummyClassifier
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -102,21 +101,19 @@ def test_the_leaderboard_lists_each_model_once_and_best_first(tmp_path, manifest
     good = table(manifest).assign(predicted=lambda t: t["label"])
     for name, predictions in (("bad", table(manifest)), ("good", good)):
         params = {"notebook": "03", "model": name, "dataset": "esc50", "data_dir": None}
-        runs.record(tmp_path / "03" / name, params, evaluation.score(predictions), predictions)
-    runs.record(tmp_path / "03", {"model": "good", "dataset": "esc50"}, evaluation.score(good), good)  # its choice
-    runs.record(tmp_path / "01", {"model": "tags", "scored_on": "all usable clips"}, evaluation.score(good), good)
-    board = leaderboard.table(tmp_path)
-    assert board["model"].tolist() == ["good", "bad"]
-    assert board["accuracy"].tolist() == [1.0, pytest.approx(1 / 3, abs=0.05)]
-    assert set(board["data"]) == {"sample"}
-    text = leaderboard.write(tmp_path)
+        runs.record(tmp_path / "03" / name, params, scores.score(predictions), predictions)
+    runs.record(tmp_path / "03", {"model": "good", "dataset": "esc50"}, scores.score(good), good)  # its choice
+    runs.record(tmp_path / "01", {"model": "tags", "scored_on": "all usable clips"}, scores.score(good), good)
+    rows = board.table(tmp_path)
+    assert rows["model"].tolist() == ["good", "bad"]
+    assert rows["accuracy"].tolist() == [1.0, pytest.approx(1 / 3, abs=0.05)]
+    assert set(rows["data"]) == {"sample"}
+    text = board.write(tmp_path)
     assert "good" in text and "good" in (tmp_path / "leaderboard.html").read_text()
 
 
 def test_training_goes_on_with_the_round_it_was_killed_in(tmp_path, manifest):
-    from sklearn.dummy import DummyClassifier
-
-    rounds, done = splits.rounds(manifest), []
+    rounds, done = data.rounds(manifest), []
     fail_at = {"round": "fold3"}
 
     def fit(round_):
@@ -128,10 +125,10 @@ def test_training_goes_on_with_the_round_it_was_killed_in(tmp_path, manifest):
         return model.predict_proba(np.zeros((len(round_.test), 1))), model, {"train_accuracy": 0.5}
 
     with pytest.raises(KeyboardInterrupt):
-        training.cross_validate(tmp_path / "run", manifest, rounds, fit, {"model": "dummy"})
+        cross_validate(tmp_path / "run", manifest, rounds, fit, {"model": "dummy"})
     assert runs.find(tmp_path) == []
     fail_at["round"] = None
-    run = training.cross_validate(tmp_path / "run", manifest, rounds, fit, {"model": "dummy"})
+    run = cross_validate(tmp_path / "run", manifest, rounds, fit, {"model": "dummy"})
     assert done == ["fold1", "fold2", "fold3", "fold4", "fold5"]  # the first two were not trained again
     assert sorted(run.predictions["clip_id"]) == sorted(manifest["clip_id"])
     assert json.loads((tmp_path / "run" / "params.json").read_text())["details"][4]["round"] == "fold5"
@@ -139,35 +136,38 @@ def test_training_goes_on_with_the_round_it_was_killed_in(tmp_path, manifest):
     assert run.model().classes_.tolist() == ["a", "b", "c"]
 
 
-def test_an_interrupted_notebook_keeps_its_models_and_a_finished_one_trains_again(tmp_path, manifest):
-    from sklearn.dummy import DummyClassifier
-
-    rounds, done = splits.rounds(manifest, n_rounds=1), []
+def test_what_is_the_same_is_kept_and_what_lies_beside_stays(tmp_path, manifest):
+    rounds, done = data.rounds(manifest, n_rounds=1), []
+    runs.record(tmp_path / "of_another_notebook", {}, {})
 
     def fit(round_):
         done.append(round_.name)
-        labels = manifest["label"].to_numpy(object)
-        model = DummyClassifier(strategy="prior").fit(np.zeros((len(round_.train), 1)), labels[round_.train])
-        return model.predict_proba(np.zeros((len(round_.test), 1))), model, {}
+        return np.full((len(round_.test), 3), 1 / 3), DummyClassifier(), {}
 
     def notebook(epochs):
-        runs.start(tmp_path)
-        return training.cross_validate(tmp_path / "model", manifest, rounds, fit, {"model": "m", "epochs": epochs})
+        run = cross_validate(tmp_path / "model", manifest, rounds, fit, {"model": "m", "epochs": epochs})
+        runs.record(tmp_path, {}, {})  # the notebook's last cell
+        return run
 
+    assert notebook(1).classes == ["a", "b", "c"]
     notebook(1)
-    notebook(1)  # the first was interrupted after this model
     assert len(done) == 1
     notebook(2)  # another setting is another model
     assert len(done) == 2
-    runs.record(tmp_path, {}, {})  # the notebook's last cell
-    notebook(2)
-    assert len(done) == 3
+    assert (tmp_path / "of_another_notebook" / "metrics.json").exists()
+
+
+def test_a_model_that_diverged_is_named_with_its_round(tmp_path, manifest):
+    def fit(round_):
+        return np.full((len(round_.test), 3), np.nan), DummyClassifier(), {}
+
+    with pytest.raises(CourseError, match="SVC, round fold1: the probabilities of"):
+        cross_validate(tmp_path / "run", manifest, data.rounds(manifest), fit, {"model": "SVC"})
+    assert runs.find(tmp_path) == []
 
 
 def test_other_parameters_never_reuse_a_round(tmp_path, manifest):
-    from sklearn.dummy import DummyClassifier
-
-    rounds, seen = splits.rounds(manifest), []
+    rounds, seen = data.rounds(manifest), []
 
     def fit(round_):
         if len(seen) == 2:
@@ -179,15 +179,13 @@ def test_other_parameters_never_reuse_a_round(tmp_path, manifest):
         return model.predict_proba(np.zeros((len(round_.test), 1))), model, {}
 
     with pytest.raises(KeyboardInterrupt):
-        training.cross_validate(tmp_path, manifest, rounds, fit, {"model": "dummy", "epochs": 1})
-    training.cross_validate(tmp_path, manifest, rounds, fit, {"model": "dummy", "epochs": 2})
+        cross_validate(tmp_path, manifest, rounds, fit, {"model": "dummy", "epochs": 1})
+    cross_validate(tmp_path, manifest, rounds, fit, {"model": "dummy", "epochs": 2})
     assert seen[3:] == ["fold1", "fold2", "fold3", "fold4", "fold5"]
 
 
 def test_another_helper_function_or_value_never_reuses_a_round(tmp_path, manifest):
-    from sklearn.dummy import DummyClassifier
-
-    rounds, done = splits.rounds(manifest, n_rounds=1), []
+    rounds, done = data.rounds(manifest, n_rounds=1), []
 
     def most_frequent(rows):
         return DummyClassifier(strategy="most_frequent").fit(np.zeros((len(rows), 1)), manifest["label"].iloc[rows])
@@ -201,25 +199,8 @@ def test_another_helper_function_or_value_never_reuses_a_round(tmp_path, manifes
             model = learn(round_.train)
             return model.predict_proba(np.zeros((len(round_.test), 1))), model, {}
 
-        return training.cross_validate(tmp_path, manifest, rounds, fit, {"model": "m"})
+        return cross_validate(tmp_path, manifest, rounds, fit, {"model": "m"})
 
     for learn, rate, trained in [(prior, 1, 1), (prior, 1, 1), (most_frequent, 1, 2), (most_frequent, 2, 3)]:
         train(learn, rate)
         assert len(done) == trained
-
-
-strategy, fit_intercept = (
-    "prior",
-    True,
-)  # a value the next function reads, and one that only an attribute is named after
-
-
-def test_only_what_a_function_reads_counts(monkeypatch):
-    def fit(round_):
-        return [(lambda: strategy)() for _ in (round_.fit_intercept, 1)]
-
-    before = training._recipe(fit)
-    monkeypatch.setitem(globals(), "fit_intercept", False)
-    assert training._recipe(fit) == before
-    monkeypatch.setitem(globals(), "strategy", "most_frequent")
-    assert training._recipe(fit) != before

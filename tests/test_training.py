@@ -75,19 +75,6 @@ def test_an_epochs_time_is_that_of_its_training_alone(monkeypatch):
     assert bar.seconds == [5.0, 7.0]
 
 
-def test_keras_calls_the_clock(monkeypatch):
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse", jit_compile=False)
-    X = np.ones((8, 1), np.float32)
-    bar = training.Progress(3, "name")
-    stopped = []
-    monkeypatch.setattr(
-        bar, "on_test_begin", lambda logs=None: (stopped.append(True), training.Progress.on_test_begin(bar))
-    )
-    model.fit(X, X, epochs=3, validation_data=(X, X), verbose=0, callbacks=[bar])
-    assert len(bar.seconds) == len(stopped) == 3 and min(bar.seconds) > 0
-
-
 def test_one_hot_leaves_unlabelled_rows_empty(manifest):
     manifest.loc[0, "label"] = None
     y = training.one_hot(manifest, ["a", "b", "c"])

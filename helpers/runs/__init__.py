@@ -16,24 +16,23 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.base import ROOT, DataMissing, replace_with, short, write_json, write_parquet
+from helpers.base import ROOT, CourseError, DataMissing, replace_with, short, write_json, write_parquet
 
 RUNS = ROOT / "runs"
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "librosa", "scikit-learn", "numpy", "pandas")
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "librosa", "scikit-learn", "numpy", "pandas")
+# The types beyond skops's own list that our estimators contain; anything else in a file is refused. A forest's trees
+# are read without bounds checks, so load forests only from people you trust.
+_TRUSTED = [
+    "numpy.dtype",
+    "sklearn.tree._tree.Tree",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recorded run.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-    params : dict
-        Parameters and, under `environment`, what they ran in.
-    metrics : dict
-        {name: {"value", "low", "high", "n"}}
-    """
+    """A recorded run: `params` with the `environment` it ran in, `metrics` {name: {"value", "low", "high", "n"}}."""
 
     path: Path
     params: dict
@@ -44,6 +43,13 @@ class Run:
         """Table of clip_id, label, predicted, fold, and p_<class> for every class."""
         return pd.read_parquet(self.path / "predictions.parquet")
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the model's classes, in the order of its probabilities."""
+        if "classes" not in self.params:
+            raise DataMissing(f"The run {short(self.path)} does not name its classes; run its notebook again.")
+        return self.params["classes"]
+
     def model(self) -> Any:
         """Load the model: Keras, or a scikit-learn estimator read by skops (which runs no code from the file)."""
         if (self.path / "model.keras").exists():
@@ -53,93 +59,37 @@ class Run:
         if (self.path / "model.skops").exists():
             import skops.io
 
-            return skops.io.load(self.path / "model.skops", trusted=TRUSTED)
+            return skops.io.load(self.path / "model.skops", trusted=_TRUSTED)
         raise DataMissing(f"The run {self.path} holds no model.")
 
 
-# The types beyond skops's own list that our estimators contain; anything else in a file is refused. A forest's trees
-# are read without bounds checks, so load forests only from people you trust.
-TRUSTED = [
-    "numpy.dtype",
-    "sklearn.tree._tree.Tree",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-]
-
-
 def folder(run_dir: str | os.PathLike | None, notebook: str, dataset: str, data_dir: str | os.PathLike | None) -> Path:
-    """Folder of a run: `run_dir`, read from the repository root if it is relative.
+    """Folder of a run: `run_dir` from the repository root, else runs/<dataset>[-sample]/<notebook>.
 
-    None means runs/<dataset>-sample/<notebook>, or runs/<dataset>/<notebook> on real data, so that runs on the
-    sample and on real recordings never overwrite each other. Empty texts count as None.
-
-    Used by every notebook.
+    So runs on the sample and on real recordings never overwrite each other. Empty texts count as None.
     """
     if run_dir:
         return ROOT / Path(run_dir).expanduser()
     return RUNS / (dataset if data_dir else f"{dataset}-sample") / notebook
 
 
-def environment() -> dict:
-    """Describe what a run ran in: Python, packages, machine, commit, time (UTC)."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "commit": commit.stdout.strip() or None,
-        "recorded": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **versions,
-    }
-
-
 def record(
     run_dir: str | os.PathLike, params: dict, metrics: dict, predictions: pd.DataFrame | None = None, model: Any = None
 ) -> Path:
-    """Write a run: params.json, predictions.parquet, the model, and last of all metrics.json.
+    """Write a run: params.json, predictions.parquet, the model (or the path of one), and last of all metrics.json.
 
-    A folder without metrics.json is therefore never taken for a finished run.
-
-    Parameters
-    ----------
-    run_dir : path
-    params : dict
-        What a rerun needs; `environment()` is added.
-    metrics : dict
-        {name: {"value", "low", "high", "n"}}
-    predictions : pandas.DataFrame, optional
-        As made by `helpers.scores.prediction_table`.
-    model : keras.Model, sklearn estimator or path, optional
-        A path names a model already saved elsewhere by `save_model`; it is copied.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder.
-
-    Raises
-    ------
-    ValueError
-        A metric lacks one of its four parts.
-
-    Notes
-    -----
-    Used by every notebook's last cell.
+    A folder without metrics.json is never taken for a finished run. The names of the classes go into the params, so
+    that a model can be used without the table of predictions.
     """
     for name, metric in metrics.items():
         if set(metric) != {"value", "low", "high", "n"}:
-            raise ValueError(f"Metric {name!r} must have value, low, high and n, not {sorted(metric)}.")
+            raise CourseError(f"Metric {name!r} must have value, low, high and n, not {sorted(metric)}.")
     run_dir = Path(run_dir)
     for stale in ("metrics.json", "predictions.parquet", "model.keras", "model.skops"):
         (run_dir / stale).unlink(missing_ok=True)
-    write_json(run_dir / "params.json", {**params, "environment": environment()})
+    if predictions is not None:
+        params = {"classes": [name[2:] for name in predictions if name.startswith("p_")], **params}
+    write_json(run_dir / "params.json", {**params, "environment": _environment()})
     if predictions is not None:
         write_parquet(run_dir / "predictions.parquet", predictions)
     if isinstance(model, Path):
@@ -166,13 +116,7 @@ def save_model(run_dir: str | os.PathLike, model: Any) -> Path:
 
 
 def load(run_dir: str | os.PathLike) -> Run:
-    """Read a recorded run.
-
-    Raises
-    ------
-    DataMissing
-        The folder holds no finished run; the message says which notebook makes one, and names runs beside it.
-    """
+    """Read a recorded run; DataMissing says which notebook makes one, and names runs beside it."""
     path = ROOT / run_dir
     if not (path / "metrics.json").exists():
         finished = [found.parent for depth in ("*", "*/*") for found in path.parent.glob(f"{depth}/metrics.json")]
@@ -183,8 +127,7 @@ def load(run_dir: str | os.PathLike) -> Run:
         )
         raise DataMissing(
             f"No finished run in {short(path)}. Run the notebook that records it first, such as 03, 05 or 07 "
-            "(`python -m helpers run 03`)."
-            f"{beside if names else ''}"
+            f"(`python -m helpers run 03`).{beside if names else ''}"
         )
     params, metrics = (
         json.loads((path / name).read_text(encoding="utf-8")) for name in ("params.json", "metrics.json")
@@ -192,14 +135,13 @@ def load(run_dir: str | os.PathLike) -> Run:
     return Run(path, params, metrics)
 
 
-def find(root: str | os.PathLike = RUNS) -> list[Run]:
+def find(root: str | os.PathLike) -> list[Run]:
     """All finished runs below `root` that hold predictions of one model, sorted by path.
 
-    A notebook that compares models records each of them in a folder below its own, and in its own the one it chose;
-    that copy is left out here, so that no model is listed twice.
+    A notebook that compares models records each in a folder below its own, and in its own the one it chose; that copy
+    is left out, so that no model is listed twice.
     """
-    root = ROOT / root
-    folders = sorted(path.parent for path in root.rglob("metrics.json"))
+    folders = sorted(path.parent for path in (ROOT / root).rglob("metrics.json"))
     inner = {parent for folder in folders for parent in folder.parents}
     return [load(folder) for folder in folders if folder not in inner and (folder / "predictions.parquet").exists()]
 
@@ -207,3 +149,17 @@ def find(root: str | os.PathLike = RUNS) -> list[Run]:
 def slug(name: str) -> str:
     """Turn a model's name into the name of its folder: "SVC, mean MFCC" becomes "svc_mean_mfcc"."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _environment() -> dict:
+    """Describe what a run ran in: Python, packages, machine, commit, time (UTC)."""
+    installed = {distribution.metadata["Name"] for distribution in importlib.metadata.distributions()}
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip() or None,
+        "recorded": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES if name in installed},
+    }

@@ -1,0 +1,150 @@
+"""Networks that more than one notebook builds, with softmax outputs [shape=(n, n_classes)], not compiled.
+
+Every choice is an argument, so that a notebook can spell it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers, ops
+
+from helpers.base import CourseError
+
+
+def flatten_cnn(
+    input_shape: tuple[int, int, int],
+    n_classes: int,
+    filters: list[int],
+    pools: list[tuple[int, int]],
+    dense: int,
+    dropout: tuple[float, float] = (0.25, 0.5),
+    dropout_before_norm: bool = False,
+    initializer: str = "glorot_uniform",
+    momentum: float = 0.99,
+) -> keras.Model:
+    """CNN whose last feature maps are flattened into a dense layer, as in the published household-sounds system.
+
+    `input_shape` is (bands, frames, 1); convolutions are 3 x 3, `pools` (bands, frames) follow the first of them;
+    `dropout` stands before flattening and after the dense layer.
+    """
+    inputs = x = keras.Input(input_shape)
+    for number, width in enumerate(filters):
+        x = layers.Conv2D(width, 3, padding="same", activation="relu", kernel_initializer=initializer)(x)
+        if number < len(pools):
+            x = layers.MaxPooling2D(pools[number])(x)
+    if dropout_before_norm:
+        x = layers.Dropout(dropout[0])(x)
+    x = layers.BatchNormalization(momentum=momentum)(x)
+    x = layers.Flatten()(layers.Dropout(dropout[0])(x))
+    x = layers.Dense(dense, activation="relu", kernel_initializer=initializer)(x)
+    x = layers.Dropout(dropout[1])(x)
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="flatten_cnn")
+
+
+def compact_cnn(
+    input_shape: tuple[int, int, int], n_classes: int, filters: list[int], dropout: float = 0.3
+) -> keras.Model:
+    """CNN with batch normalisation after every 3 x 3 convolution and global pooling instead of flattening.
+
+    Global pooling makes it indifferent to *when* a sound happens: the mean says what goes on all the time, the maximum
+    what happened once (both as in PANNs, Kong et al. 2020). `input_shape` is (bands, frames, 1).
+    """
+    inputs = x = keras.Input(input_shape)
+    for number, width in enumerate(filters, start=1):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))  # few steps per epoch: 0.99 would lag behind
+        if number < len(filters):
+            x = layers.MaxPooling2D(2)(x)
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+    x = layers.Dropout(dropout)(x)
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="compact_cnn")
+
+
+def raw_cnn(
+    n_samples: int,
+    n_classes: int,
+    filters: Sequence[int],
+    kernel_size: int | Sequence[int],
+    pool_size: int,
+    pooled: Sequence[int],
+    stride: int = 1,
+    same: bool = True,
+    dense: Sequence[int] = (),
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+    norm_values: bool = False,
+    activation: str = "relu",
+    envelope: int = 0,
+) -> keras.Model:
+    """CNN that reads the samples themselves (n_samples, 1): 1-D convolutions and poolings, then dense layers.
+
+    Max pooling follows the convolutions numbered in `pooled`, from 0; `stride` is that of the first. `same` keeps
+    lengths, and pooling leaves a rest out; else convolutions shorten, and pooling keeps the rest. With `batch_norm`,
+    `norm_values` normalises the flattened values, too. `envelope` averages what the first layer puts out over so many
+    places and takes the logarithm, as a log-mel spectrogram does (Sainath et al. 2015); it needs `batch_norm` and ReLU.
+    The layer "values" is what a clip has been compressed to. CourseError: the clip is too short for the network.
+    """
+    inputs = x = keras.Input((n_samples, 1))
+    kernel_sizes = [kernel_size] * len(filters) if isinstance(kernel_size, int) else kernel_size
+    padding = "same" if same else "valid"
+    for number, (width, size) in enumerate(zip(filters, kernel_sizes, strict=True)):
+        # Pooling comes before normalisation and activation, which then work on a third of the places.
+        steps = [lambda x, w=width, s=size, n=number: layers.Conv1D(
+            w, s, strides=1 if n else stride, padding=padding, name=f"conv{n + 1}")(x)]  # fmt: skip
+        if number in pooled:
+            steps.append(layers.MaxPooling1D(pool_size, padding="valid" if same else "same"))
+        if batch_norm:
+            steps.append(layers.BatchNormalization(momentum=0.9))
+        steps.append(layers.Activation(activation, name=f"{activation}{number + 1}"))
+        if envelope and not number:
+            steps += [layers.AveragePooling1D(envelope), lambda x: ops.log(x + 0.01)]
+            steps.append(layers.BatchNormalization(momentum=0.9))
+        for step in steps:
+            x = _longer_than_nothing(step, x, n_samples, number)
+    x = layers.Flatten(name="flat" if norm_values and batch_norm else "values")(x)
+    if norm_values and batch_norm:
+        x = layers.BatchNormalization(momentum=0.9, name="values")(x)
+    for width in dense:
+        x = layers.Dense(width)(layers.Dropout(dropout)(x))
+        if batch_norm:
+            x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.Activation(activation)(x)
+    x = layers.Dropout(dropout)(x)
+    # Probabilities in 32 bits, also where the rest computes in 16.
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax", dtype="float32")(x), name="raw_cnn")
+
+
+def _longer_than_nothing(step, x, n_samples: int, number: int):
+    """Add a layer, or say that nothing of the clip is left for it."""
+    try:
+        x = step(x)
+    except ValueError as error:
+        if "negative" not in str(error).lower() and "must be > 0" not in str(error):
+            raise
+        x = None
+    if x is None or x.shape[1] < 1:
+        raise CourseError(
+            f"A clip of {n_samples} samples is too short for layer {number + 1} of this network; take longer clips "
+            "(`seconds`), or pool less."
+        )
+    return x
+
+
+def dense_net(n_features: int, n_classes: int, units: list[int], dropout: float = 0.2) -> keras.Model:
+    """Plain dense network on one vector per clip: hidden layers of `units` (ReLU), each followed by dropout."""
+    inputs = x = keras.Input((n_features,))
+    for width in units:
+        x = layers.Dropout(dropout)(layers.Dense(width, activation="relu")(x))
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="dense_net")
+
+
+def settings(part: keras.Layer | keras.Optimizer) -> dict:
+    """Give the settings of a layer or an optimiser, free of the running number in its name."""
+    return {key: value for key, value in part.get_config().items() if key != "name"}
+
+
+def architecture(model: keras.Model) -> list[str]:
+    """Describe the layers of a network and the operations between them; equal for two networks built alike."""
+    return [f"{type(part).__name__} {settings(part)}" for part in model.operations]
