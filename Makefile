@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup sample run test lint lab notebooks results words lock clean
+.PHONY: help setup sample run test lint lab notebooks results words lock clean clean-runs
 
 PRECISION ?= float32
 COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
@@ -13,7 +13,7 @@ NETWORKS := ["filterbank128", "strided32", "conv8_32", "strided32_tanh", "conv8_
 SPOKEN = --out runs/words10 -p dataset speech_commands -p data_dir "$(DATA)" -p options '{"words": $(COMMANDS)}'
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(VENV)/ready  ## create the environment from the lock
 
@@ -75,5 +75,9 @@ words: setup  ## the README's table on spoken words: make words DATA=path/to/spe
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	@uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --upgrade --no-header pyproject.toml -o requirements.lock
 
-clean:  ## delete what was made: runs, sample, caches (not the environment)
-	@rm -rf runs data/sample data/cache
+clean:  ## delete what can be made again: sample, features, audits (not runs, downloaded weights, the environment)
+	@rm -rf data/sample
+	@find data/cache -mindepth 1 -maxdepth 1 ! -name pretrained -exec rm -rf {} + 2>/dev/null || true
+
+clean-runs:  ## delete all recorded runs and executed notebooks
+	@rm -rf runs/*

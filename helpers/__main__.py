@@ -42,11 +42,12 @@ def _run(options: argparse.Namespace) -> None:
         runner.refresh(paths)
         return
     parameters = {name: _value(text) for name, text in options.parameters}
-    out = (ROOT / options.out).resolve()
+    out = ROOT / options.out
+    out = runner.RUNS if out.resolve() == runner.RUNS.resolve() else out  # also where runs/ is a link to another disk
     runner.run(paths, out, parameters, options.force)
     beside = "<dataset>/<notebook>" if out == runner.RUNS else "<notebook>"
     run_dir = parameters.get("run_dir") or f"{short(out)}/{beside}"
-    print(f"Executed notebooks and logs are in {short(out)}/, runs in {run_dir}, figures in {run_dir}/figures.")
+    print(f"Executed notebooks are in {short(out)}/, runs in {run_dir}, figures in {run_dir}/figures.")
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -84,8 +84,8 @@ def members(group, n: int) -> np.ndarray:
     return np.unique(names.astype(str), return_inverse=True)[1]
 
 
-def mean(values, group=None, n_boot: int = 1000, seed: int = 0) -> dict:
-    """Mean of `values` [shape=(n, ...)] with its interval: a share (of zeros and ones), a difference, a level.
+def mean(values, group=None, seed: int = 0, share: bool = True) -> dict:
+    """Mean of `values` [shape=(n, ...)] with its interval: a share, of zeros and ones, or (`share=False`) a level.
 
     Gives {"value", "low", "high", "n"}; the first three have the shape of a row.
     """
@@ -95,8 +95,8 @@ def mean(values, group=None, n_boot: int = 1000, seed: int = 0) -> dict:
     member = members(group, len(values))
     sums = np.zeros((member.max() + 1, values[0].size + 1))
     np.add.at(sums, member, np.column_stack([values.reshape(len(values), -1), np.ones(len(values))]))
-    parts = bootstrap(lambda total: total[..., :-1] / total[..., -1:], sums, n_boot, seed)
-    if np.isin(values, (0, 1)).all():
+    parts = bootstrap(lambda total: total[..., :-1] / total[..., -1:], sums, seed=seed)
+    if share:
         parts = _by_the_rule(*parts, len(sums))
     value, low, high = (np.reshape(part, values.shape[1:])[()] for part in parts)
     return {"value": value, "low": low, "high": high, "n": len(values)}

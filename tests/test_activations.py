@@ -3,12 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from helpers.networks.models import compact_cnn, dense_net
 from keras import layers
 
-from helpers.base import CourseError
+from helpers.networks.builders import compact_cnn
 from helpers.topics import backbones, yamnet_model
-from helpers.topics.activations import activations, all_layers, convolutions, dead_units, recording, stages
+from helpers.topics.inside import activations, all_layers, convolutions, dead_units, recording, stages
 
 RNG = np.random.default_rng(0)
 
@@ -245,35 +244,3 @@ def test_patches_are_counted_as_parts_of_their_clip():
     assert found["silent"] == pytest.approx((values == 0).mean())
     one, other = ((part == 0).mean() for part in (values[:3], values[3:]))
     assert [found["silent_low"], found["silent_high"]] == pytest.approx(sorted([one, other]))
-
-
-@pytest.mark.parametrize(
-    ("X", "message"),
-    [
-        (np.zeros((40, 1)), r"shape \(40, 1\), the model reads"),
-        (np.zeros((2, 41, 1)), "the model reads"),
-        (np.zeros((0, 40, 1)), "at least one clip"),
-        (np.full((1, 40, 1), np.nan), "not a number"),
-    ],
-)
-def test_wrong_batches(X, message):
-    model = raw()
-    with pytest.raises(CourseError, match=message):
-        activations(model, X, stages(model))
-    with pytest.raises(CourseError, match=message):
-        dead_units(model, [X], stages(model))
-
-
-def test_what_is_not_there():
-    dense = dense_net(4, 2, [3])
-    with pytest.raises(CourseError, match="'dense_net' has no convolution"):
-        convolutions(dense)
-    with pytest.raises(CourseError, match="no feature maps"):
-        stages(dense)
-    with pytest.raises(CourseError, match="str, not a Keras model"):
-        stages("model")
-    with pytest.raises(CourseError, match="layer bend"):
-        activations(raw(), batch(1, 40, 1), stages(nested())[:1])
-    for batches, wanted in (([], stages(raw())), ([batch(1, 40, 1)], [])):
-        with pytest.raises(CourseError, match="no units"):
-            dead_units(raw(), batches, wanted)

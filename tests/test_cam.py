@@ -3,13 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from helpers.networks.models import compact_cnn
 from keras import layers
 
-from helpers.base import CourseError
+from helpers.networks.builders import compact_cnn
 from helpers.topics import backbones, yamnet_model
-from helpers.topics.activations import activations, convolutions, stages
-from helpers.topics.cam import class_activation_map, grad_cam, stretched
+from helpers.topics.inside import activations, class_activation_map, convolutions, grad_cam, stages, stretched
 
 RNG = np.random.default_rng(0)
 
@@ -198,57 +196,3 @@ def test_sizes_come_out_as_asked(n):
     middles, places = (np.arange(16_000) + 0.5) / 16_000, (np.arange(n) + 0.5) / n
     np.testing.assert_allclose(stretched(values, (16_000,)), np.interp(middles, places, values), atol=1e-5)
     np.testing.assert_allclose(stretched(values, (n,)), values, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(10,), (4, 5, 1), (0, 5), ()])
-def test_shapes_that_do_not_fit(shape):
-    with pytest.raises(CourseError, match="leave out the axis of channels"):
-        stretched(np.zeros((2, 3)), shape)
-
-
-@pytest.mark.parametrize("function", [class_activation_map, grad_cam])
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"x": np.zeros(60)}, r"shape \(60,\), the model reads \(60, 1\)"),
-        ({"x": np.zeros((1, 60, 1))}, "without batch axis"),
-        ({"x": np.full((60, 1), np.inf)}, "infinite"),
-        ({"class_index": 3}, "0 to 2, not 3"),
-        ({"class_index": -1}, "not -1"),
-        ({"class_index": True}, "not True"),
-        ({"class_index": "dog"}, "not 'dog'"),
-        ({"layer": layers.ReLU(name="elsewhere")}, "'elsewhere' is not in the model"),
-        ({"layer": "re_lu"}, "'re_lu' is not in the model"),
-    ],
-)
-def test_wrong_arguments(function, values, message):
-    arguments = {"x": np.zeros((60, 1)), "class_index": 0} | values
-    with pytest.raises(CourseError, match=message):
-        function(raw([layers.Flatten()]), **arguments)
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        [layers.Flatten(), layers.Dense(2)],
-        [layers.Flatten(), layers.Dense(2, activation="sigmoid")],
-        [layers.Flatten(), layers.Dense(2), layers.Softmax()],
-    ],
-)
-def test_models_without_a_dense_softmax(end):
-    model = keras.Sequential([keras.Input((9, 1)), layers.Conv1D(2, 3, activation="relu"), *end])
-    with pytest.raises(CourseError, match="does not end in a dense layer with softmax"):
-        class_activation_map(model, np.zeros((9, 1)), 0)
-
-
-def test_layers_without_places():
-    model = raw([layers.Flatten(name="flat")])
-    with pytest.raises(CourseError, match="'flat' has no places"):
-        class_activation_map(model, np.zeros((60, 1)), 0, model.get_layer("flat"))
-
-
-def test_other_backends_are_refused(monkeypatch):
-    model = raw([layers.Flatten()])
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(CourseError, match="jax"):
-        grad_cam(model, np.zeros((60, 1)), 0)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from helpers.base import CourseError
-from helpers.topics.network_plots import activation_plot, frequency_response, response_plot
+from helpers.topics.pictures import activation_plot, frequency_response, response_plot
 
 matplotlib.use("agg")
 RNG = np.random.default_rng(0)
@@ -47,22 +46,6 @@ def test_levels_known_on_paper():
     np.testing.assert_allclose(magnitudes, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((np.zeros((9, 4)), SR), r"not \(9, 4\)"),
-        ((np.zeros((9, 2, 4)), SR), "on the waveform"),
-        ((np.zeros((9, 1, 0)), SR), "is wanted"),
-        ((np.full((9, 1, 4), np.nan), SR), "not a number"),
-        ((np.ones((9, 1, 4)), 0), "sr must be positive"),
-        ((np.ones((9, 1, 4)), SR, 1), "n_points"),
-    ],
-)
-def test_wrong_kernels(arguments, message):
-    with pytest.raises(CourseError, match=message):
-        frequency_response(*arguments)
-
-
 def test_filters_are_sorted_beside_mel_bands():
     fig = response_plot(sines(3000, 500, 7000, 1500), SR)
     learned, mel, curves, bar = fig.axes
@@ -87,14 +70,10 @@ def test_filters_are_sorted_beside_mel_bands():
 
 def test_number_of_bands_and_filters_of_zeros():
     kernel = np.concatenate([sines(1000, 2000), np.zeros((801, 1, 1))], axis=2)
-    fig = response_plot(kernel, SR, n_mels=40)
-    assert [ax.images[0].get_array().shape[1] for ax in fig.axes[:2]] == [2, 40]
+    fig = response_plot(kernel, SR)
+    assert [ax.images[0].get_array().shape[1] for ax in fig.axes[:2]] == [2, 2]
     assert fig.axes[0].get_title() == "2 learned filters"
     plt.close(fig)
-    with pytest.raises(CourseError, match="All filters are zero"):
-        response_plot(np.zeros((9, 1, 4)), SR)
-    with pytest.raises(CourseError, match="n_mels"):
-        response_plot(kernel, SR, n_mels=0)
 
 
 def test_layers_over_time():
@@ -150,12 +129,6 @@ def test_figures_without_warnings():
             fig = activation_plot(maps, 1.0)
             fig.canvas.draw()
             plt.close(fig)
-        fig = response_plot(RNG.normal(size=(9, 1, 1)), 8000, n_mels=256)
+        fig = response_plot(RNG.normal(size=(9, 1, 1)), 8000)
         fig.canvas.draw()
         plt.close(fig)
-
-
-@pytest.mark.parametrize("maps", [{}, {"a": np.zeros(3)}, {"a": np.zeros((1, 3, 4, 5))}, {"a": np.zeros((0, 4))}])
-def test_wrong_maps(maps):
-    with pytest.raises(CourseError, match="of one clip, not"):
-        activation_plot(maps, 1.0)

@@ -125,16 +125,13 @@ def recording(monkeypatch):
     """Notebooks record a run, and say so, without being executed; returns how to run them, and the metrics."""
     metrics, executed = {"n": 1}, []
 
-    def watched(command, environment, log):
-        path, target, parameters = Path(command[3]), command[4], json.loads(command[-1])
+    def execute(path, target, parameters, **options):
         executed.append(path.name[:2])
         shutil.copyfile(path, target)
-        log.write_text("")
         accuracy = {"value": 0.5, "low": 0.4, "high": 0.6, "n": metrics["n"]}
         runs.record(parameters["run_dir"], {}, {"accuracy": accuracy})
-        return 0
 
-    monkeypatch.setattr(notebooks, "_watched", watched)
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook", execute)
 
     def run(names, out, force=False, **parameters):
         executed.clear()
@@ -220,7 +217,53 @@ def test_a_failing_notebook_leaves_its_error_and_no_result(tmp_path):
     book.cells[2].source += "\nraise RuntimeError('the microphone fell over')"
     broken = tmp_path / "broken.ipynb"
     nbformat.write(book, broken)
-    with pytest.raises(notebooks.NotebookFailed, match="the microphone fell over"):
+    with pytest.raises(notebooks.CourseError, match="the microphone fell over"):
         notebooks.run([broken], tmp_path / "out")
     assert not (tmp_path / "out" / "broken.ipynb").exists()
     assert (tmp_path / "out" / "broken.failed.ipynb").exists()
+
+
+def test_a_dead_kernel_is_told(tmp_path):
+    book = read(PATHS[0])
+    book.cells[2].source += "\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    broken = tmp_path / "broken.ipynb"
+    nbformat.write(book, broken)
+    with pytest.raises(notebooks.CourseError, match="broken.ipynb stopped: its kernel died"):
+        notebooks.run([broken], tmp_path / "out")
+    assert not (tmp_path / "out" / "broken.ipynb").exists()
+
+
+def test_runs_on_another_disk_are_those_of_the_default_folder(recording, tmp_path, monkeypatch, capsys):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    for module in (notebooks, runs):
+        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    seen = []
+    monkeypatch.setattr(notebooks, "run", lambda paths, out, *rest: seen.append(out))
+    for out in (tmp_path / "runs", tmp_path / "disk", tmp_path / "elsewhere"):
+        assert command_line.main(["run", "02", "--out", str(out)]) == 0
+    assert seen == [tmp_path / "runs", tmp_path / "runs", tmp_path / "elsewhere"]
+
+
+@pytest.mark.parametrize("parameter", ["run", "twin_runs", "picture_run"])
+def test_every_run_that_notebook_10_reads_is_in_its_key(recording, tmp_path, parameter):
+    run, _ = recording
+    reading = {"runs_dir": str(tmp_path / "elsewhere"), parameter: ["mine"] if parameter == "twin_runs" else "mine"}
+    assert run(["10"], tmp_path / "out", **reading) == ["10"] and run(["10"], tmp_path / "out", **reading) == []
+    runs.record(tmp_path / "elsewhere" / "mine", {}, {})
+    assert run(["10"], tmp_path / "out", **reading) == ["10"] and run(["10"], tmp_path / "out", **reading) == []
+
+
+def test_a_second_run_leaves_what_others_recorded_beside_it(recording, tmp_path):
+    run, _ = recording
+    for name in ("03", "05"):
+        runs.record(tmp_path / "all" / name, {}, {})
+    for _ in range(2):
+        run(["03"], tmp_path / "out", force=True, run_dir=str(tmp_path / "all"))
+    assert [(tmp_path / "all" / name / "metrics.json").exists() for name in ("03", "05")] == [True, True]
+
+
+def test_cleaning_keeps_runs_and_downloaded_weights():
+    recipe = (ROOT / "Makefile").read_text().split("\nclean:")[1].split("\n\n")[0]
+    assert "rm -rf" in recipe and "runs" not in recipe.split("\n", 1)[1]
+    assert "! -name pretrained" in recipe
