@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from helpers.base import ROOT, CourseError, resolve, short
+from helpers.base import CACHE, ROOT, CourseError, resolve, short
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -20,7 +20,7 @@ def _sample(options: argparse.Namespace) -> None:
 def _download(options: argparse.Namespace) -> None:
     from helpers import data
 
-    data.download(options.dataset, options.dest)
+    data.fetch(options.dataset, options.dest)
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -56,7 +56,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     out = serving.writable(options.out)
     run = runs.load(resolve(options.run).absolute())
-    predictions, files = serving.predict(run, options.folder, options.hop)
+    predictions, files = serving.predict(run, options.folder, options.hop, weights_dir=options.weights_dir)
     written = serving.write(out, predictions, files)
     print(f"{(files['windows'] > 0).sum()} of {len(files)} files were heard, in {len(predictions)} windows.")
     listed = files if len(files) <= 20 else files[files["flags"] != ""].head(20)
@@ -81,6 +81,16 @@ def _benchmark(options: argparse.Namespace) -> None:
     benchmark.report(data.load(options.dataset, options.data_dir))
 
 
+def _cache(options: argparse.Namespace) -> None:
+    from helpers.features import cache
+
+    table = cache.prune(CACHE) if options.prune else cache.folders(CACHE)
+    if len(table):
+        print(table.to_string(index=False))
+    done = "removed" if options.prune else f"in {short(CACHE)}"
+    print(f"{len(table)} folders of features, {table['MB'].sum():,.1f} MB, {done}.")
+
+
 def _value(text: str) -> object:
     """Read a parameter the way papermill's -p does: numbers, True, False and None are themselves, the rest is text.
 
@@ -102,7 +112,7 @@ def _value(text: str) -> object:
     return text
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     top = argparse.ArgumentParser(
         prog="python -m helpers", description="What the course can do without opening a notebook."
@@ -136,16 +146,20 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("folder", help="folder with recordings of any format and length, or a single one")
     command.add_argument("--run", required=True, help="folder of a recorded run")
     command.add_argument("--out", default="predictions.csv", help="table of windows (default: %(default)s)")
+    command.add_argument("--weights-dir", help="folder with yamnet.tflite, for runs that need it")
     command.add_argument("--hop", type=float, help="seconds from window to window (default: half a window)")
     command = add("leaderboard", _leaderboard, "all recorded models in one table")
     command.add_argument("root", nargs="?", default="runs", help="folder of runs (default: %(default)s)")
     add_dataset(add("benchmark", _benchmark, "measure feature extraction: clips per second and memory"), "esc50")
+    command = add("cache", _cache, "list the features in data/cache; what is removed there is only computed again")
+    what = "remove those that other code or other versions of its libraries made, which are never used again"
+    command.add_argument("--prune", action="store_true", help=what)
     return top
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors a user can mend are printed without a traceback."""
-    options = parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         options.function(options)
     except CourseError as error:

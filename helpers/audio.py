@@ -1,149 +1,227 @@
-"""Recordings in and out of Python: reading, checking, resampling, cutting to length, listening."""
+"""Recordings in and out of Python: the only place that opens them.
+
+Decoders are polite: a WAV or OGG cut in half decodes as half the samples without a word. But libsndfile's log says so.
+"""
 
 from __future__ import annotations
 
-import collections
-import math
+import contextlib
+import hashlib
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import miniaudio
 import numpy as np
 import soundfile as sf
 import soxr
 
-from helpers import mpeg
 from helpers.base import AudioError, in_batch
-from helpers.probe import probe
 
-ADVICE = "Fetch it again or leave it out; helpers.audit.audit finds all such files of a manifest."
-# A part of a recording is read with this much around it, so that the resampler's filter sees what is there.
-_MARGIN_SECONDS = 0.1
-# MPEG decoders count their start-up differently; a difference of two frames is not a loss.
-_SLACK_FRAMES = 2 * 1152
-_BLOCK_FRAMES = 65_536
+_BLOCK = 65_536  # at most this many frames of a recording are in memory at a time
+SILENT_DB = -80.0  # a 16-bit recording moves in steps of -90 dB; what stays below -80 dB holds three of them
+# What is known of a recording before it is opened.
+NOTHING = {"reason": None, "detail": "", "sr": 0, "channels": 0, "duration": np.nan, "open_ended": False}
+NOTHING |= {"peak": np.nan, "rms": np.nan, "clipped": np.nan, "digest": ""}
+_SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_OPEN_ENDED = 0x7FFF_0000  # programs that write to a pipe cannot know the length and put a huge number there
+_SLACK = 2 * 1152  # frames by which a decoder may trim an MP3
+_MARGIN_SECONDS = 0.1  # read beyond what is wanted, so that the resampler's filter sees what is there
+_CONTAINERS = {b"OggS": "Ogg", b"fLaC": "FLAC", b"caff": "CAF"}
 
 
-def read(
-    path: str | os.PathLike,
-    sr: int | None = None,
-    mono: bool = True,
-    seconds: float | None = None,
-    offset: float = 0.0,
-) -> tuple[np.ndarray, int]:
-    """Read a recording, or say exactly what is wrong with the file.
+class _Sequential(sf.SoundFile):
+    """A file that is read from its beginning to its end: soundfile would seek after every block, wrongly in an MP3."""
 
-    Parameters
-    ----------
-    path : path
-        WAV, FLAC, OGG, MP3, AIFF or whatever else libsndfile reads.
-    sr : int, optional
-        Sampling rate wanted, Hz. None keeps the file's own.
-    mono : bool
-        Mix the channels to one (their mean).
-    seconds : float, optional
-        Read at most this much; a long recording then costs no more than a short one. What lies after it is not
-        decoded, hence not checked either.
-    offset : float
-        Begin this many seconds after the start, at the nearest sample of `sr`.
+    def seekable(self) -> bool:
+        """Say no."""
+        return False
 
-    Returns
-    -------
-    y : np.ndarray [shape=(n,) or, without `mono`, (n, channels)], float32
-        Samples, full scale at ±1.
-    sr : int
-        Their sampling rate, Hz.
 
-    Raises
-    ------
-    AudioError
-        The file is missing, empty, header only, truncated or not audio, in the words of `helpers.probe`; the word is
-        in the error's attribute `reason`.
+class Recording:
+    """A recording that is open: `sr` (Hz), `channels`, `frames` announced, and `facts` gathered while it is read.
 
-    Notes
-    -----
-    Decoded by libsndfile, resampled by soxr ("HQ", as librosa does). Used by notebooks 01, 02, 04, 06, 07 and 10,
-    and by 03 and 05 through `helpers.cache`.
+    `facts` are those of `probe`; they are complete when all has been read.
     """
+
+    def __init__(self, path: Path, sound: sf.SoundFile):
+        self.path, self.sr, self.channels, self.frames = path, sound.samplerate, sound.channels, sound.frames
+        self._sound, self._stream, self._read = sound, None, 0
+        self._peak = self._energy = self._clipped = 0.0
+        log = sound.extra_info
+        sizes = [(int(told), int(there)) for told, there in _SIZES.findall(log)]
+        open_ended = any(told >= _OPEN_ENDED or told == 0 < there for told, there in sizes)
+        if sound.format == "MP3":
+            self._count_frames()
+            open_ended |= self._stream is not None
+        self.facts = NOTHING | {"sr": self.sr, "channels": self.channels, "open_ended": open_ended}
+        self.facts["duration"] = self.frames / self.sr
+        if not self.frames:
+            self._fail("header only", f"no samples in {path.stat().st_size:,} bytes")
+        for told, there in () if open_ended else sizes:
+            if told - there > self.channels:  # one byte may be padding
+                self._fail("truncated", f"{there:,} of {told:,} bytes are there ({there / told:.0%})")
+        if "lacks an end-of-stream" in log or (sound.subtype == "OPUS" and not _has_end_mark(path)):
+            self._fail("truncated", "the stream ends without an end mark")
+
+    def _count_frames(self) -> None:
+        """Read an MP3 that does not say its length by another decoder: libsndfile guesses, and may stop early."""
+        try:
+            counted = miniaudio.mp3_get_file_info(str(self.path)).num_frames
+        except miniaudio.MiniaudioError:
+            counted = 0
+        if counted and abs(counted - self.frames) > _SLACK and (counted > self.frames or not _says_length(self.path)):
+            self.frames = counted
+            wanted = miniaudio.SampleFormat.FLOAT32, self.channels, self.sr, _BLOCK
+            self._stream = miniaudio.stream_file(str(self.path), *wanted)
+
+    def _fail(self, reason: str, detail: str) -> None:
+        if not self.facts["reason"]:
+            self.facts |= {"reason": reason, "detail": detail}
+
+    def read(self, n: int = _BLOCK) -> np.ndarray:
+        """Give the next samples [shape=(at most n, channels), float32]; none at the end, or if the decoder gives up."""
+        failure = ""
+        try:
+            if self._stream is None:
+                block = self._sound.read(n, dtype="float32", always_2d=True)
+            else:
+                block = np.frombuffer(next(self._stream, b""), np.float32).reshape(-1, self.channels)
+        except (sf.LibsndfileError, miniaudio.MiniaudioError) as error:
+            block, failure = np.empty((0, self.channels), np.float32), str(error).strip() or "the decoder gives up"
+        self._read += len(block)
+        if not len(block):
+            self._end(failure)
+        elif not np.isfinite(peak := float(np.abs(block).max())):
+            self._fail("not audio", "samples that are not numbers (NaN or infinite)")
+        else:
+            self._peak, self._energy = max(self._peak, peak), self._energy + float(np.vdot(block, block))
+            self._clipped += int(np.count_nonzero(np.abs(block) >= 0.9999)) if peak >= 0.9999 else 0
+        return block
+
+    def _end(self, failure: str) -> None:
+        seconds, promised = self._read / self.sr, self.frames / self.sr
+        if failure or (self.frames - self._read > _SLACK and not self.facts["open_ended"]):
+            self._fail("truncated", f"decodes to {seconds:.2f} s of {promised:.2f} s" + f" ({failure})" * bool(failure))
+        n = max(self._read, 1) * self.channels
+        self.facts |= {"duration": seconds, "peak": self._peak}
+        self.facts |= {"rms": (self._energy / n) ** 0.5, "clipped": self._clipped / n}
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Recording]:
+    """Open a recording, or raise AudioError: missing, empty, header only, truncated, not audio (`error.reason`)."""
     path = Path(path)
-    facts = probe(path, check_samples=False)
-    if facts["reason"]:
-        raise _error(path, facts["reason"], facts["detail"])
     try:
-        with mpeg.opened(path) as (sound, _):
-            file_sr, stop = sound.samplerate, sound.frames
-            sr = int(sr or file_sr)
-            if not 0 <= offset < stop / file_sr:
-                raise _error(path, "too short", f"nothing at {offset:g} s of {stop / file_sr:g} s")
-            start = round(offset * sr)
-            # Both rates have a sample at this frame, so the resampler's samples fall where those of the whole do.
-            period = file_sr // math.gcd(file_sr, sr)
-            first = max(0, int((start / sr - _MARGIN_SECONDS) * file_sr)) // period * period
-            if seconds is not None:
-                stop = min(stop, int(np.ceil((offset + seconds + _MARGIN_SECONDS) * file_sr)))
-            frames = stop - first
-            if first:
-                _skip(sound, first)
-            y = sound.read(frames, dtype="float32", always_2d=not mono)
-    except (sf.LibsndfileError, OSError) as cause:
-        raise _error(path, "truncated", f"the decoder gives up: {cause}") from cause
-    if not len(y) or (len(y) < frames - _SLACK_FRAMES and not facts["open_ended"]):
-        raise _error(path, "truncated", f"{frames} samples promised, {len(y)} found")
-    if not np.isfinite(y).all():
-        raise _error(path, "not audio", "samples that are not numbers (NaN or infinite)")
-    if mono and y.ndim == 2:
-        y = y.mean(axis=1)
-    y = resample(y, file_sr, sr)[start - first * sr // file_sr :]
-    return (y if seconds is None else y[: round(seconds * sr)]), sr
+        if not path.is_file():
+            raise _error(path, "missing", "there is a folder of this name" if path.is_dir() else "no such file")
+        if not path.stat().st_size:
+            raise _error(path, "empty", "0 bytes")
+        with _Sequential(path) as sound:
+            yield Recording(path, sound)
+    except sf.LibsndfileError as error:
+        raise _error(path, *_undecodable(path, error)) from error
+    except OSError as error:
+        raise _error(path, "not audio", f"cannot be read: {error.strerror or error}") from error
+
+
+def probe(path: str | os.PathLike) -> dict:
+    """Examine one recording from end to end without keeping its samples.
+
+    Gives `reason` it cannot be used (missing, empty, header only, truncated, not audio, or None) with `detail`; `sr`
+    (Hz), `channels`, `duration` (s), `peak` and `rms` (full scale is 1), `clipped` (share of samples at full scale),
+    `digest` (of the samples), and `open_ended`: nothing tells its length, a cut could not be noticed.
+    """
+    try:
+        with opened(path) as recording:
+            digest = hashlib.blake2b(digest_size=16)  # here only: it costs as much as decoding
+            while not recording.facts["reason"] and len(block := recording.read()):
+                digest.update(np.ascontiguousarray(block))
+            return recording.facts | {"digest": digest.hexdigest()}
+    except AudioError as error:
+        return NOTHING | {"reason": error.reason, "detail": error.detail}
+
+
+def read(path: str | os.PathLike, sr: int | None = None, seconds: float | None = None) -> tuple[np.ndarray, int]:
+    """Read a recording, or its first `seconds`, as mono samples [shape=(n,), float32, full scale at ±1], with its rate.
+
+    `sr` (Hz) is the rate wanted, None the file's own. AudioError names the file and what is wrong with it; what lies
+    after `seconds` is not decoded, hence not checked. Decoded by libsndfile, resampled by soxr ("HQ", as in librosa).
+    """
+    with opened(path) as recording:
+        y = _mono(recording, seconds)
+        if recording.facts["reason"]:
+            raise _error(Path(path), recording.facts["reason"], recording.facts["detail"])
+        return _head(y, recording.sr, sr or recording.sr, seconds), int(sr or recording.sr)
+
+
+def _mono(recording: Recording, seconds: float | None) -> np.ndarray:
+    """The first seconds and a margin, or everything."""
+    n = recording.frames if seconds is None else int(np.ceil((seconds + _MARGIN_SECONDS) * recording.sr))
+    blocks, missing = [np.empty((0, recording.channels), np.float32)], n
+    while missing > 0 and not recording.facts["reason"] and len(block := recording.read(missing)):
+        blocks.append(block[:missing])
+        missing -= len(block)
+    y = np.concatenate(blocks)
+    return y[:, 0] if recording.channels == 1 else y.mean(axis=1)
+
+
+def _head(y: np.ndarray, orig_sr: int, sr: int, seconds: float | None) -> np.ndarray:
+    """Resample the beginning of a recording, read with a margin, and cut it to `seconds`."""
+    y = resample(y, orig_sr, sr)
+    return y if seconds is None else y[: round(seconds * sr)]
+
+
+def windows(
+    recording: Recording, sr: int, seconds: float, hop_seconds: float
+) -> Iterator[tuple[float, float, np.ndarray]]:
+    """Go through a recording window by window: start (s), end (s) and mono samples at rate `sr` of each.
+
+    The last window ends with the recording; a shorter recording is one window. Each file is read once, and no more than
+    a window and a block is in memory.
+    """
+    size, hop = round(seconds * sr), round(hop_seconds * sr)
+    first = _mono(recording, seconds)
+    # The first window is exactly what training reads of a clip; the others come from one resampler that goes on.
+    yield 0.0, min(size, len(now := _head(first, recording.sr, sr, seconds))) / sr, now
+    stream = None if sr == recording.sr else soxr.ResampleStream(recording.sr, sr, 1, "float32", "HQ")
+    kept, at, start, block = np.empty(0, np.float32), 0, hop, first
+    while True:
+        last = not len(block)
+        kept = np.concatenate([kept, block if stream is None else stream.resample_chunk(block, last=last)])
+        while start + size < at + len(kept):
+            yield start / sr, (start + size) / sr, kept[start - at : start - at + size]
+            start += hop
+        if last:
+            break
+        # What the next window needs, or the last one, which may begin before it.
+        done = max(0, min(start, at + len(kept) - size) - at)
+        kept, at = kept[done:], at + done
+        samples = recording.read()
+        block = samples[:, 0] if recording.channels == 1 else samples.mean(axis=1)
+    n = at + len(kept)
+    if n > size:
+        yield (n - size) / sr, n / sr, kept[-size:]
 
 
 def resample(y: np.ndarray, orig_sr: int, target_sr: int) -> np.ndarray:
-    """Change the sampling rate of `y` [shape=(n,) or (n, channels)] with soxr's "HQ" filter (librosa's default)."""
+    """Change the sampling rate of `y` [shape=(n,)] with soxr's "HQ" filter (librosa's default)."""
     return y if orig_sr == target_sr else soxr.resample(y, orig_sr, target_sr, quality="HQ")
 
 
 def fix_length(y: np.ndarray, n: int) -> np.ndarray:
-    """Cut `y` [shape=(m,)] to its first `n` samples, or pad it with zeros at the end.
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)], dtype of `y`
-    """
+    """Cut `y` to its first `n` samples, or pad it with zeros at the end."""
     return y[:n] if len(y) >= n else np.pad(y, (0, n - len(y)))
 
 
 def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
-    """Show a player for a file or for samples.
-
-    Parameters
-    ----------
-    path_or_y : path or np.ndarray [shape=(n,)]
-        What to listen to.
-    sr : int, optional
-        Sampling rate of the samples, Hz. A file brings its own.
-
-    Returns
-    -------
-    IPython.display.Audio or None
-        The widget. In batch runs (COURSE_BATCH=1) one line of text is printed instead, which keeps
-        megabytes of sound out of saved notebooks.
-
-    Raises
-    ------
-    AudioError
-        The file cannot be read, or samples come without their sampling rate.
-
-    Notes
-    -----
-    Used by notebooks 01, 02, 06, 07 and 10.
-    """
+    """Show a player for a file, or for samples with their rate; in batch runs one line of text instead."""
     if isinstance(path_or_y, np.ndarray):
-        if sr is None:
-            raise AudioError("Samples were given without their sampling rate; call play(y, sr).")
         y, name = path_or_y, "samples"
     else:
-        y, sr = read(path_or_y, sr=sr)
-        name = Path(path_or_y).name
-    if in_batch():
+        (y, sr), name = read(path_or_y, sr=sr), Path(path_or_y).name
+    if in_batch():  # keeps megabytes of sound out of saved notebooks
         print(f"[audio: {name}, {len(y) / sr:.1f} s at {sr} Hz]")
         return None
     from IPython.display import Audio
@@ -151,15 +229,39 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
     return Audio(y, rate=sr)
 
 
-def _skip(sound: sf.SoundFile, frames: int) -> None:
-    """Go to a frame; telephone codecs such as GSM cannot jump, and are decoded from the start."""
-    if sound.seekable():
-        sound.seek(frames)
-    else:
-        collections.deque(sound.blocks(_BLOCK_FRAMES, frames=frames), maxlen=0)
+def _says_length(path: Path) -> bool:
+    """Whether the first frame of an MP3 holds its length."""
+    with path.open("rb") as file:
+        return re.search(rb"Xing|Info|VBRI", file.read(65_536)) is not None
+
+
+def _has_end_mark(path: Path) -> bool:
+    """Whether the last page of an Ogg file is marked as the last; of Opus, libsndfile's log does not tell."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 131_072))  # a page has at most 65,307 bytes
+        page = (tail := file.read())[tail.rfind(b"OggS") :]
+    return len(page) > 27 and bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+
+
+def _undecodable(path: Path, error: sf.LibsndfileError) -> tuple[str, str]:
+    """Tell apart: text, a cut header, damaged audio, something else."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(256)
+    if start[:4] == b"RIFF" and start[8:12] in (b"WAVE", b""):
+        return "header only", f"an incomplete WAV header in {size:,} bytes"
+    mp3 = start[:3] == b"ID3" or (start[:1] == b"\xff" and start[1:2] >= b"\xe0")
+    if name := "MP3" if mp3 else _CONTAINERS.get(start[:4]):
+        return "truncated", f"begins as {name}, but cannot be decoded: cut or damaged"
+    text = start.decode("utf-8", errors="replace")
+    if sum(c.isprintable() or c.isspace() for c in text) >= 0.95 * len(text) and "\ufffd" not in text[:-1]:
+        return "not audio", f"text: {' '.join(text.split())[:40]!r}"
+    message = str(getattr(error, "error_string", "") or error).strip()
+    return "not audio", f"{size:,} bytes that are no known audio format ({message})"
 
 
 def _error(path: Path, reason: str, detail: str) -> AudioError:
-    error = AudioError(f"{path}: {reason} ({detail}). {ADVICE}")
-    error.reason = reason
+    advice = "Fetch it again or leave it out; data.audit finds all such files of a manifest."
+    error = AudioError(f"{path}: {reason} ({detail}). {advice}")
+    error.reason, error.detail = reason, detail
     return error

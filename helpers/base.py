@@ -73,10 +73,7 @@ def write_parquet(path: str | os.PathLike, table: pd.DataFrame) -> None:
 
 
 def resolve(path: str | os.PathLike) -> Path:
-    """Find a path a user gave: as seen from here, or else from the repository root.
-
-    A notebook runs in notebooks/ under JupyterLab and in the repository root under papermill.
-    """
+    """Find a path a user gave: as seen from here, or else from the repository root, where papermill runs."""
     path = Path(path).expanduser()
     return path if path.is_absolute() or path.exists() else ROOT / path
 

@@ -16,9 +16,9 @@ from scipy.stats import binomtest, fisher_exact, permutation_test
 
 from helpers.base import CourseError
 
-METRICS = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
-PARTS = ("precision", "recall", "f1")
-FEW_GROUPS = 8
+_METRICS = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
+_PARTS = ("precision", "recall", "f1")
+_FEW_GROUPS = 8
 
 
 def prediction_table(manifest: pd.DataFrame, rows, probabilities, classes: list[str], fold: str) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def in_columns(probabilities, present, classes: list[str]) -> np.ndarray:
     return pd.DataFrame(probabilities, columns=list(present)).reindex(columns=classes, fill_value=0.0).to_numpy()
 
 
-def bootstrap(statistic: Callable, sums: np.ndarray, n_boot: int = 1000, seed: int = 0) -> tuple:
+def _bootstrap(statistic: Callable, sums: np.ndarray, n_boot: int = 1000, seed: int = 0) -> tuple:
     """Value of a statistic of sums over groups, and both ends of its interval (Efron and Tibshirani 1993).
 
     `sums` [shape=(n_groups, ...)] is what each group adds; `statistic` maps a sum [shape=(..., ...)] to values. Draws
@@ -64,7 +64,7 @@ def _by_the_rule(value, low, high, n_groups) -> tuple[np.ndarray, np.ndarray, np
     """Ends of intervals of shares: those of the bootstrap, or Wilson's on groups where they would be too narrow."""
     value, low, high, n_groups = np.broadcast_arrays(*map(np.asarray, (value, low, high, n_groups)))
     low, high = low.astype(float), high.astype(float)
-    for at in np.argwhere((n_groups > 0) & ((n_groups < FEW_GROUPS) | (value == 0) | (value == 1)) & (value == value)):
+    for at in np.argwhere((n_groups > 0) & ((n_groups < _FEW_GROUPS) | (value == 0) | (value == 1)) & (value == value)):
         at, n = tuple(at), int(n_groups[tuple(at)])
         # Groups that are half right are no whole number of successes: the ends are those of both numbers beside it.
         few, many = (int(rounded(round(value[at] * n, 9))) for rounded in (np.floor, np.ceil))
@@ -73,7 +73,7 @@ def _by_the_rule(value, low, high, n_groups) -> tuple[np.ndarray, np.ndarray, np
     return value, low, high
 
 
-def members(group, n: int) -> np.ndarray:
+def _members(group, n: int) -> np.ndarray:
     """Number of each row's group; a row without one is a group of its own."""
     if group is not None and len(group) != n:
         raise CourseError(f"There are {n} rows but {len(group)} groups; give the group of each row.")
@@ -92,10 +92,10 @@ def mean(values, group=None, seed: int = 0, share: bool = True) -> dict:
     values = np.asarray(values, dtype=float)
     if not len(values):
         raise CourseError("There is nothing to take a mean of.")
-    member = members(group, len(values))
+    member = _members(group, len(values))
     sums = np.zeros((member.max() + 1, values[0].size + 1))
     np.add.at(sums, member, np.column_stack([values.reshape(len(values), -1), np.ones(len(values))]))
-    parts = bootstrap(lambda total: total[..., :-1] / total[..., -1:], sums, seed=seed)
+    parts = _bootstrap(lambda total: total[..., :-1] / total[..., -1:], sums, seed=seed)
     if share:
         parts = _by_the_rule(*parts, len(sums))
     value, low, high = (np.reshape(part, values.shape[1:])[()] for part in parts)
@@ -106,7 +106,7 @@ def _matrices(predictions: pd.DataFrame, group) -> tuple[list[str], np.ndarray]:
     """Classes, and the confusion matrix of every group [shape=(n_groups, n_classes, n_classes)], labels in rows."""
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     true, guess = (pd.Categorical(predictions[column], classes).codes for column in ("label", "predicted"))
-    member = members(group, len(predictions))
+    member = _members(group, len(predictions))
     matrices = np.zeros((member.max() + 1, len(classes), len(classes)))
     np.add.at(matrices, (member, true, guess), 1)
     return classes, matrices
@@ -134,9 +134,9 @@ def score(predictions: pd.DataFrame, group=None, seed: int = 0) -> dict[str, dic
     and plus one standard deviation (over rounds, ddof=1), number of rounds. Macro: over classes that occur as labels.
     """
     matrices = _matrices(predictions, group)[1]
-    parts = _by_the_rule(*bootstrap(_macro, matrices, seed=seed), len(matrices))
+    parts = _by_the_rule(*_bootstrap(_macro, matrices, seed=seed), len(matrices))
     ends = [dict(zip(("value", "low", "high"), map(float, row), strict=True)) for row in zip(*parts, strict=True)]
-    result = {name: end | {"n": len(predictions)} for name, end in zip(METRICS, ends, strict=True)}
+    result = {name: end | {"n": len(predictions)} for name, end in zip(_METRICS, ends, strict=True)}
     folds = (predictions["label"] == predictions["predicted"]).groupby(predictions["fold"]).mean()
     if len(folds) > 1:
         middle, spread = float(folds.mean()), float(folds.std())
@@ -158,8 +158,8 @@ def per_class(predictions: pd.DataFrame, group=None) -> pd.DataFrame:
     whole, labelled, guessed = matrices.sum(axis=0), matrices.sum(axis=2), matrices.sum(axis=1)
     n_groups = [(count > 0).sum(axis=0) for count in (guessed, labelled, guessed + labelled)]
     table = pd.DataFrame({"n": whole.sum(axis=1), "predicted": whole.sum(axis=0)}, classes, dtype=int)
-    value, low, high = _by_the_rule(*bootstrap(_parts, matrices), np.array(n_groups))
-    for row, name in enumerate(PARTS):
+    value, low, high = _by_the_rule(*_bootstrap(_parts, matrices), np.array(n_groups))
+    for row, name in enumerate(_PARTS):
         table[name], table[f"{name}_low"], table[f"{name}_high"] = value[row], low[row], high[row]
     return table
 
@@ -172,7 +172,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         metric["n"] = int(row["predicted" if name == "precision" else "n"])
         return shown(metric) if row[name] == row[name] else f"- (n = {metric['n']})"
 
-    return pd.DataFrame({name: [text(row, name) for _, row in table.iterrows()] for name in PARTS}, table.index)
+    return pd.DataFrame({name: [text(row, name) for _, row in table.iterrows()] for name in _PARTS}, table.index)
 
 
 def difference(one: pd.DataFrame, other: pd.DataFrame, group=None, seed: int = 0) -> dict:
@@ -183,14 +183,14 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, group=None, seed: int = 0
     both = one.merge(other, on="clip_id", suffixes=("_one", "_other"))
     hit_one, hit_other = (both[f"predicted_{who}"] == both[f"label_{who}"] for who in ("one", "other"))
     gain = hit_one.astype(float) - hit_other
-    member = members(None if group is None else both["clip_id"].map(group), len(both))
+    member = _members(None if group is None else both["clip_id"].map(group), len(both))
     sums = np.zeros((member.max() + 1, 2))
     np.add.at(sums, member, np.column_stack([gain, np.ones(len(gain))]))
-    value, low, high = map(float, bootstrap(lambda total: total[..., 0] / total[..., 1], sums, 2000, seed))
+    value, low, high = map(float, _bootstrap(lambda total: total[..., 0] / total[..., 1], sums, 2000, seed))
     return {"value": value, "low": low, "high": high, "n": len(both)}
 
 
-def confused_pairs(predictions: pd.DataFrame, group=None, seed: int = 0) -> pd.DataFrame:
+def confused_pairs(predictions: pd.DataFrame, group=None) -> pd.DataFrame:
     """Pairs of classes taken for each other, most confusions first, and whether one goes for the other more often.
 
     `p` is Fisher's exact test of equal rates one_as_other / n_one and other_as_one / n_other or, if larger, a flip of
@@ -208,7 +208,7 @@ def confused_pairs(predictions: pd.DataFrame, group=None, seed: int = 0) -> pd.D
                 rate = total / (n[i] + n[j])
                 own = [(matrices[:, a, b] - rate * matrices[:, a].sum(axis=-1)) / n[a] for a, b in ((i, j), (j, i))]
                 parts = (own[0] - own[1])[own[0] != own[1]]  # groups that add nothing cannot change the sum
-                flips = dict(permutation_type="samples", n_resamples=10_000, rng=np.random.default_rng(seed))
+                flips = dict(permutation_type="samples", n_resamples=10_000, rng=np.random.default_rng(0))
                 p = max(p, permutation_test((parts,), np.sum, **flips).pvalue if len(parts) > 1 else 1.0)
         if total:
             rows.append((classes[i], classes[j], counts[i, j], counts[j, i], n[i], n[j], total, min(p, 1.0)))

@@ -1,52 +1,64 @@
 """A recorded run on recordings of your own: heard window by window, with a flag on every file that is not as it should.
 
-Serving shares its code with training: the run says by which spec its features were made, `helpers.audio.read` and the
-spec's own `extract` make them again, and `prepare` hands them to the model as training did.
+Serving shares its code with training: the run says by which spec its features were made, `audio` and the spec's own
+`extract` make them again, and `prepare` hands them to the model as training did.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from helpers import audio, features, plots, recordings, scores
-from helpers.base import AudioError, CourseError, DataMissing, replace_with, short
-from helpers.base import progress as progress_bar
-from helpers.data.audit import SILENT_DB
-from helpers.probe import NOTHING, probe
-from helpers.recordings import find  # noqa: F401
+from helpers import audio, features, plots, scores
+from helpers.base import AudioError, CourseError, DataMissing, progress, replace_with, resolve, short
+from helpers.data.audit import ADVICE, oddities
+from helpers.data.declare import AUDIO_SUFFIXES
+from helpers.features import yamnet
 from helpers.runs import Run
 
 _BATCH = 32  # windows shown to the model at once
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of sound [{elapsed}<{remaining}]"
 
 
-def recipe(run: Run) -> tuple[Any, bool]:
-    """Say how a run's model wants its features.
+def find(folder: str | os.PathLike) -> list[tuple[str, Path, str]]:
+    """List every file of a folder and its sub-folders, or a single recording: name, path and why it is not read, or "".
 
-    Returns
-    -------
-    spec : FeatureSpec or EmbeddingSpec
-        What to compute, rebuilt from what the run recorded.
-    scaled : bool
-        Whether the model reads images in 0..1 with a channel axis (`helpers.features.scale`) or the features as they
-        are.
+    DataMissing: there is no such folder, or no recording in it.
+    """
+    root = resolve(folder)
+    if root.is_file():
+        return [(_printable(root.name), root, "")]
+    if not root.is_dir():
+        raise DataMissing(f"{root} does not exist. Name a folder with recordings, or a single recording.")
+    closed: list[OSError] = []
+    walk = list(os.walk(root, onerror=closed.append))
+    paths = [Path(parent, name) for parent, folders, names in walk for name in names + folders]
+    paths = [path for path in paths if path.is_symlink() or not path.is_dir()]
+    found = [(_printable(path.relative_to(root).as_posix()), path, _not_read(path, root)) for path in paths]
+    for error in closed:
+        path = Path(error.filename)
+        found.append((_printable(f"{path.relative_to(root).as_posix()}/"), path, f"unreadable: {error.strerror}"))
+    if all(flag for _, _, flag in found):
+        others = ", ".join(f"{name} ({flag})" for name, _, flag in sorted(found)[:3])
+        raise DataMissing(
+            f"No recording was found in {root}{f' but {len(found)} other files: ' if found else '.'}{others} "
+            f"Recordings are known by their names: {', '.join(sorted(AUDIO_SUFFIXES))}."
+        )
+    return sorted(found)
 
-    Raises
-    ------
-    CourseError
-        The run recorded neither (an older version did so), or a spec this version does not know.
 
-    Notes
-    -----
-    Used by notebooks 04 and 10.
+def recipe(run: Run, weights_dir: str | os.PathLike | None = None) -> tuple[Any, bool]:
+    """Say how a run's model wants its features: the spec, and whether it reads them scaled, with a channel axis.
+
+    `weights_dir` is where YAMNet's file lies, for runs that need it. CourseError: the run does not say, or says what
+    this version does not know.
     """
     feature, scaled = run.params.get("feature"), run.params.get("scaled")
     if not isinstance(feature, dict) or not isinstance(scaled, bool):
@@ -56,9 +68,7 @@ def recipe(run: Run) -> tuple[Any, bool]:
         )
     try:
         if feature.get("kind") == "yamnet_embedding":
-            from helpers.features.yamnet import EmbeddingSpec
-
-            return EmbeddingSpec(**feature), scaled
+            return yamnet.EmbeddingSpec(**feature, weights_dir=weights_dir), scaled
         return features.FeatureSpec(**feature), scaled
     except (TypeError, CourseError) as error:
         raise CourseError(
@@ -73,96 +83,57 @@ def prepare(batch: np.ndarray, spec: Any, scaled: bool) -> np.ndarray:
 
 
 def predict(
-    run: Run, folder: str | os.PathLike, hop_seconds: float | None = None, progress: bool = True
+    run: Run,
+    folder: str | os.PathLike,
+    hop_seconds: float | None = None,
+    weights_dir: str | os.PathLike | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Let a recorded model hear a folder of recordings of any format and length.
+    """Let a recorded model hear a folder of recordings, or a single one, of any format and length.
 
-    Parameters
-    ----------
-    run : Run
-        As given by `helpers.runs.load`.
-    folder : path
-        A folder, searched with its sub-folders, or a single recording.
-    hop_seconds : float, optional
-        Step from window to window; half a window if not given. The last window ends with the recording, so with steps
-        up to a whole window nothing is left unheard.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    predictions : pandas.DataFrame
-        One row per window: `file` (as seen from the folder), `start` and `end` (s), `predicted`, `confidence` (its
-        probability), `silent` (no sample above -80 dB of full scale) and p_<class> for every class. A window is as
-        long as a clip in training; a shorter recording is one window, filled up with zeros as in training.
-    files : pandas.DataFrame
-        One row for every file there is: `file`, `seconds`, `sr` (Hz), `channels`, `windows`, `predicted` and
-        `confidence` of the mean over its windows (the silent ones left out, unless all are: no model learnt from
-        silence), and `flags`, joined by "; ": **silent** (throughout, or in some windows), **clipped** (more than a
-        thousandth of the samples at full scale), **length unknown** (part may be unheard), **too short** (less than
-        half a window, so most of what the model hears is zeros), **resampled**, **unreadable** (with the reason, and
-        what to do) and **ignored** (hidden, or not a recording by its name).
-
-    Raises
-    ------
-    DataMissing
-        There is no such folder, no recording in it, or no model in the run.
-    CourseError
-        The run does not say how its features are made, or its model has no probabilities of its classes.
-
-    Notes
-    -----
-    One window is in memory at a time, and a batch of features; only the tables grow with the recordings. Used by
-    notebooks 04 and 07 and by `python -m helpers predict`.
+    Windows are as long as a clip in training, `hop_seconds` apart (half a window if not given); each file is opened and
+    decoded once. predictions: a row per window with `file`, `start` and `end` (s), `predicted`, `confidence`, `silent`
+    and p_<class> for every class. files: a row for every file there is, with what its windows say on average (silent
+    ones left out, unless all are), and `flags` in the words of the audit, besides "resampled", "unreadable", "ignored".
     """
-    spec, scaled = recipe(run)
+    spec, scaled = recipe(run, weights_dir)
     hop_seconds = spec.seconds / 2 if hop_seconds is None else hop_seconds
     if not 1 / spec.sr <= hop_seconds < float("inf"):
         raise CourseError(f"hop_seconds must be above 0, not {hop_seconds}.")
-    found = recordings.find(folder)
-    classes, probabilities_of = _model(run, spec, scaled)
-    rows, batch, probabilities, facts = [], [], [np.empty((0, len(classes)))], {}
-    total = np.nansum([probe(path, check_samples=False)["duration"] for _, path, flag in found if not flag])
-    bar = progress_bar(total=total, desc="listening", disable=not progress, bar_format=_BAR, leave=False)
-    # One thread in numerical libraries, as in `helpers.cache`: with several, the last bits of a product differ.
+    found = find(folder)
+    probabilities_of = _model(run, spec, scaled)
+    rows, batch, probabilities, facts = [], [], [np.empty((0, len(run.classes)))], {}
+    sizes = {name: path.stat().st_size for name, path, flag in found if not flag and path.is_file()}
+    bar = progress(total=sum(sizes.values()), desc="listening", unit="B", unit_scale=True, leave=False)
+    # One thread in numerical libraries, as in the cache of features: with several, the last bits of a product differ.
     with bar, threadpool_limits(1):
         for name, path, flag in found:
-            facts[name] = (NOTHING if flag else probe(path)) | {"flag": flag}
-            if flag or facts[name]["reason"]:
+            facts[name], before = audio.NOTHING | {"flag": flag}, bar.n
+            if flag:
                 continue
-            before = bar.n
             try:
-                for start, end, y in _windows(path, facts[name], spec, hop_seconds):
-                    batch.append(spec.extract(y, spec.sr))
-                    rows.append((name, start, end, bool(np.abs(y).max() < 10 ** (SILENT_DB / 20))))
-                    if len(batch) == _BATCH:
-                        probabilities.append(probabilities_of(batch))
-                        batch = []
-                    bar.update(before + end - bar.n)
-            except AudioError as error:  # the file was changed or removed while it was heard
-                facts[name]["flag"] = f"unreadable while it was heard: {error}"
+                with audio.opened(path) as recording:
+                    if not recording.facts["reason"]:
+                        for start, end, y in audio.windows(recording, spec.sr, spec.seconds, hop_seconds):
+                            batch.append(spec.extract(y, spec.sr))
+                            rows.append((name, start, end, bool(np.abs(y).max() < 10 ** (audio.SILENT_DB / 20))))
+                            if len(batch) == _BATCH:
+                                probabilities.append(probabilities_of(batch))
+                                batch = []
+                            bar.update(before + sizes[name] * min(1, end / recording.facts["duration"]) - bar.n)
+                    facts[name] |= recording.facts
+            except AudioError as error:
+                facts[name] |= {
+                    "reason": getattr(error, "reason", "not audio"),
+                    "detail": getattr(error, "detail", error),
+                }
     if batch:
         probabilities.append(probabilities_of(batch))
-    predictions = _table(rows, np.concatenate(probabilities).astype(np.float64), classes)
+    predictions = _table(rows, np.concatenate(probabilities).astype(np.float64), run.classes)
     return predictions, _files(facts, predictions, spec)
 
 
 def write(out: str | os.PathLike, predictions: pd.DataFrame, files: pd.DataFrame) -> list[Path]:
-    """Write what `predict` gave: out.csv (windows), out_files.csv (files) and out.png (the plot over time).
-
-    Returns
-    -------
-    list of pathlib.Path
-
-    Raises
-    ------
-    CourseError
-        `out` does not end in .csv, or cannot be written.
-
-    Notes
-    -----
-    Used by notebook 04 and by `python -m helpers predict`.
-    """
+    """Write what `predict` gave: out.csv (windows), out_files.csv (files) and out.png (the plot over time)."""
     out = writable(out)
     paths = [out, out.with_name(f"{out.stem}_files.csv"), out.with_suffix(".png")]
     for path, table in zip(paths, (predictions, files), strict=False):
@@ -171,7 +142,7 @@ def write(out: str | os.PathLike, predictions: pd.DataFrame, files: pd.DataFrame
     fig = plots.timeline(predictions, files)
     with replace_with(paths[2]) as temporary:
         fig.savefig(temporary, dpi=100, bbox_inches="tight", metadata={"Software": None})
-    plots.plt.close(fig)
+    plt.close(fig)
     return paths
 
 
@@ -188,23 +159,26 @@ def writable(out: str | os.PathLike) -> Path:
     return out
 
 
-def _windows(path: Path, facts: dict, spec: Any, hop_seconds: float) -> Iterator[tuple[float, float, np.ndarray]]:
-    """Give start (s), end (s) and samples of one window after the other, each read by itself."""
-    window, hop = round(spec.seconds * spec.sr), round(hop_seconds * spec.sr)
-    n_samples = round(facts["duration"] * facts["sr"]) * spec.sr // facts["sr"]
-    last = max(0, n_samples - window)
-    for start in [*range(0, last, hop), last]:
-        y, _ = audio.read(path, sr=spec.sr, seconds=spec.seconds, offset=start / spec.sr)
-        yield start / spec.sr, min(start + window, n_samples) / spec.sr, y
+def _not_read(path: Path, root: Path) -> str:
+    if any(part.startswith(".") for part in path.relative_to(root).parts):
+        return "ignored: hidden"
+    if path.is_dir():
+        return "ignored: a link to a folder"
+    if path.suffix.lower() not in AUDIO_SUFFIXES:
+        return f"ignored: not a recording by its name ({_printable(path.suffix) or 'no suffix'})"
+    if _printable(str(path)) != str(path):
+        return "unreadable: its name is not text in UTF-8. Rename it."
+    return ""
 
 
-def _model(run: Run, spec: Any, scaled: bool) -> tuple[list[str], Callable[[list[np.ndarray]], np.ndarray]]:
-    """Classes of a run, and a function from a list of features to their probabilities [shape=(b, n_classes)]."""
-    model = run.model()
-    try:
-        classes = [column[2:] for column in run.predictions.columns if column.startswith("p_")]
-    except FileNotFoundError as error:
-        raise DataMissing(f"The run {short(run.path)} holds no predictions, so its classes are unknown.") from error
+def _printable(name: str) -> str:
+    # File systems allow bytes that are no text; tables and terminals do not.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _model(run: Run, spec: Any, scaled: bool) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """Give a function from a list of features to the probabilities of the run's classes [shape=(b, n_classes)]."""
+    model, classes = run.model(), run.classes
     is_keras = hasattr(model, "count_params")
     if not is_keras and not hasattr(model, "predict_proba"):
         raise CourseError(f"The model of the run {short(run.path)} gives no probabilities.")
@@ -219,9 +193,11 @@ def _model(run: Run, spec: Any, scaled: bool) -> tuple[list[str], Callable[[list
             result = scores.in_columns(model.predict_proba(X), model.classes_, classes)
         if result.shape != (len(batch), len(classes)):
             raise CourseError(f"The run {short(run.path)} has {len(classes)} classes, its model {result.shape[-1]}.")
+        if not np.isfinite(result).all():
+            raise CourseError(f"The model of the run {short(run.path)} gives probabilities that are not numbers.")
         return result
 
-    return classes, probabilities_of
+    return probabilities_of
 
 
 def _table(rows: list[tuple], probabilities: np.ndarray, classes: list[str]) -> pd.DataFrame:
@@ -229,6 +205,24 @@ def _table(rows: list[tuple], probabilities: np.ndarray, classes: list[str]) -> 
     table.insert(3, "predicted", np.asarray(classes, dtype=object)[probabilities.argmax(axis=1)])
     table.insert(4, "confidence", probabilities.max(axis=1))
     return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])], axis=1)
+
+
+def _flags(fact: dict, spec: Any, n_windows: int, n_silent: int) -> list[str]:
+    """Say what is odd about a recording, as heard by a model."""
+    if fact["flag"]:
+        return [fact["flag"]]
+    if fact["reason"]:
+        return [f"unreadable: {fact['reason']} ({fact['detail']}). {ADVICE[fact['reason']]}"]
+    found = []
+    if n_silent:
+        found.append("silent" if n_silent == n_windows else f"silent in {n_silent} of {n_windows} windows")
+    found += [f"{word} ({detail})" for word, detail in oddities(fact)]
+    if fact["duration"] < spec.seconds / 2:
+        found.append(f"too short ({fact['duration']:.2f} s; the rest of the {spec.seconds:g} s heard is zeros)")
+    if fact["sr"] != spec.sr:
+        missing = f", nothing above {fact['sr'] // 2} Hz is there" if fact["sr"] < spec.sr else ""
+        found.append(f"resampled ({fact['sr']} to {spec.sr} Hz{missing})")
+    return found
 
 
 def _files(facts: dict[str, dict], predictions: pd.DataFrame, spec: Any) -> pd.DataFrame:
@@ -243,8 +237,5 @@ def _files(facts: dict[str, dict], predictions: pd.DataFrame, spec: Any) -> pd.D
         row |= {"windows": n, "predicted": None, "confidence": np.nan}
         if n:
             row |= {"predicted": mean.loc[name].idxmax()[2:], "confidence": mean.loc[name].max()}
-        flags = [fact["flag"]] if fact["flag"] else []
-        if not flags or n:
-            flags += recordings.flags(fact, spec.sr, spec.seconds, n, int(n_silent.get(name, 0)))
-        rows.append(row | {"flags": "; ".join(flags)})
+        rows.append(row | {"flags": "; ".join(_flags(fact, spec, n, int(n_silent.get(name, 0))))})
     return pd.DataFrame(rows).astype({"sr": "Int64", "channels": "Int64"})

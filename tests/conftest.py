@@ -1,11 +1,15 @@
 """What several tests share."""
 
 import os
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.base import DATA
+
+sys.path.append(str(DATA))  # where the recipe of the sample lies
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
@@ -13,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def manifest():
     """60 clips, 3 classes, 20 groups of 3 clips each; neither split nor fold."""
     number = np.arange(60)
-    from helpers.data.manifest import validate
+    from helpers.data import _validate as validate
 
     return validate(
         pd.DataFrame(

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from helpers.networks.builders import compact_cnn
-from helpers.topics import backbones, yamnet_model
+from helpers.topics import transfer
 from helpers.topics.inside import activations, all_layers, convolutions, dead_units, recording, stages
 
 RNG = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def test_layers_of_nested_networks():
 
 def test_layers_of_mobilenet():
     """One convolution and 13 pairs, each with a ReLU (Howard et al. 2017), in the order in which they are called."""
-    model = backbones.classifier("MobileNet", (32, 32, 1), 3, [8])
+    model = transfer.classifier("MobileNet", (32, 32, 1), 3, [8])
     found, bent = convolutions(model), stages(model)
     assert len(found) == len(bent) == 1 + 2 * 13
     assert sum(isinstance(layer, layers.DepthwiseConv2D) for layer in found) == 13
@@ -94,7 +94,7 @@ def test_layers_of_mobilenet():
 
 def test_every_layer_comes_after_those_it_needs():
     """ResNet has branches."""
-    model = backbones.classifier("ResNet18", (32, 32, 1), 2, [])
+    model = transfer.classifier("ResNet18", (32, 32, 1), 2, [])
     assert len(convolutions(model)) == 20 and len(stages(model)) == 17
     position = {layer: number for number, layer in enumerate(all_layers(model))}
     for layer in model.get_layer("base").layers:
@@ -154,7 +154,7 @@ def test_activations_in_nested_models():
 
 
 def test_activations_agree_with_a_cut_model():
-    model = backbones.classifier("MobileNet", (32, 32, 1), 2, [])
+    model = transfer.classifier("MobileNet", (32, 32, 1), 2, [])
     X = batch(2, 32, 32, 1)
     base, layer = model.get_layer("base"), stages(model)[4]
     cut = keras.Model(base.input, layer.output)
@@ -235,7 +235,7 @@ def test_a_channel_that_differs_only_between_batches_is_not_dead():
 
 
 def test_patches_are_counted_as_parts_of_their_clip():
-    model = yamnet_model.classifier(yamnet_model.network(None), 192, 2)  # three patches
+    model = transfer.yamnet_classifier(transfer.yamnet_network(None), 192, 2)  # three patches
     X, layer = batch(2, 64, 192), stages(model)[0]
     values = activations(model, X, [layer])["conv_1"]
     assert len(values) == 6

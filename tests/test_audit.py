@@ -1,6 +1,7 @@
 """The audit, on files made faulty one by one."""
 
 import os
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,23 +9,24 @@ import pytest
 import soundfile
 import trees
 
-from helpers.data import audit as audit_module
+from helpers import audio, base
+from helpers.data import _validate as validate
 from helpers.data.audit import audit
-from helpers.data.manifest import validate
 
 
 @pytest.fixture
-def check(tmp_path):
+def check(tmp_path, monkeypatch):
     """Audit files and give usable, quarantine and remarks, with the last two by clip."""
 
-    def run(paths, labels=None, **options):
+    monkeypatch.setattr(base, "CACHE", tmp_path / "cache")
+
+    def run(paths, labels=None):
         rows = {"clip_id": [os.path.basename(p) for p in paths], "path": [str(p) for p in paths]}
         manifest = validate(pd.DataFrame(rows).assign(label=labels or ["x"] * len(paths)))
-        options = {"cache_dir": tmp_path / "cache", "progress": False} | options
-        usable, quarantine, remarks = audit(manifest, **options)
+        usable, quarantine, remarks = audit(manifest)
         # Nothing is lost and nothing is counted twice.
         assert sorted([*usable["clip_id"], *quarantine["clip_id"]]) == sorted(manifest["clip_id"])
-        assert list(quarantine.columns) == list(remarks.columns) == audit_module.COLUMNS
+        assert list(quarantine.columns) == list(remarks.columns) == ["clip_id", "path", "reason", "detail", "advice"]
         for table in (quarantine, remarks):
             assert table["detail"].str.len().gt(0).all() and table["advice"].str.len().gt(10).all()
         return usable, quarantine.set_index("clip_id"), remarks.set_index("clip_id")
@@ -72,7 +74,9 @@ def test_what_is_no_recording(tmp_path, check):
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.05])
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.ogg", "a.flac", "a.mp3", "a.opus"])
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.aiff", "a.ogg", "a.flac", "a.mp3", "a.opus", "a.au", "a.w64", "a.rf64", "a.caf"]
+)
 def test_cut_files(tmp_path, check, name, share):
     options = {"format": "OGG", "subtype": "OPUS", "sr": 48000} if name == "a.opus" else {}
     path = _noise(tmp_path / name, **options)
@@ -125,16 +129,13 @@ def test_silent_short_and_unlabelled(tmp_path, check):
     assert usable["clip_id"].tolist() == ["quiet.wav"]
     reasons = ["silent", "silent", "too short", "no label", "missing"]
     assert quarantine["reason"].to_dict() == dict(zip([n for n in names if n != "quiet.wav"], reasons, strict=True))
-    # The same cached facts, another limit.
-    usable, _, _ = check(paths, labels, min_seconds=0.01)
-    assert usable["clip_id"].tolist() == ["quiet.wav", "click.wav"]
 
 
 def test_samples_that_are_no_numbers(tmp_path, check):
-    y = np.ones(1000, dtype=np.float32)
+    y = np.ones(8000, dtype=np.float32)
     y[500] = np.nan
     soundfile.write(tmp_path / "a.wav", y, 16000, subtype="FLOAT")
-    _, quarantine, _ = check([tmp_path / "a.wav"], min_seconds=0)
+    _, quarantine, _ = check([tmp_path / "a.wav"])
     assert quarantine["reason"].tolist() == ["not audio"] and "NaN" in quarantine["detail"].iloc[0]
 
 
@@ -161,28 +162,17 @@ def test_remarks(tmp_path, check):
     assert detail == "same samples as long.wav, which has label e"
 
 
-def test_header_only_check_reads_no_samples(tmp_path, check):
-    soundfile.write(tmp_path / "zeros.wav", np.zeros(16000), 16000)
-    cut = _cut(_noise(tmp_path / "cut.wav"))
-    usable, quarantine, _ = check([tmp_path / "zeros.wav", cut], check_samples=False)
-    assert usable["clip_id"].tolist() == ["zeros.wav"] and usable["peak_db"].isna().all()
-    assert quarantine["reason"].tolist() == ["truncated"]
-    # A fuller check does not rest on the lighter one.
-    usable, quarantine, _ = check([tmp_path / "zeros.wav", cut])
-    assert quarantine["reason"].to_dict() == {"zeros.wav": "silent", "cut.wav": "truncated"}
-
-
 @pytest.fixture
 def read_paths(monkeypatch):
     """Record which files are really read."""
     seen = []
 
-    def spy(path, check_samples=True):
+    def spy(path):
         seen.append(os.path.basename(path))
-        return probe(path, check_samples)
+        return probe(path)
 
-    probe = audit_module.probe
-    monkeypatch.setattr(audit_module, "probe", spy)
+    probe = audio.probe
+    monkeypatch.setattr(audio, "probe", spy)
     return seen
 
 
@@ -204,19 +194,19 @@ def test_only_changed_files_are_read_again(tmp_path, check, read_paths):
 
 
 def test_an_interrupted_audit_goes_on_where_it_stopped(tmp_path, check, read_paths, monkeypatch):
-    monkeypatch.setattr(audit_module, "_CHUNK", 2)
+    monkeypatch.setattr(sys.modules["helpers.data.audit"], "_CHUNK", 2)
     paths = [trees.tone(tmp_path / f"{n}.wav", f=300 + n) for n in range(6)]
-    spy = audit_module.probe
+    spy = audio.probe
 
-    def interrupted(path, check_samples=True):
+    def interrupted(path):
         if path.endswith("4.wav"):
             raise KeyboardInterrupt
-        return spy(path, check_samples)
+        return spy(path)
 
-    monkeypatch.setattr(audit_module, "probe", interrupted)
+    monkeypatch.setattr(audio, "probe", interrupted)
     with pytest.raises(KeyboardInterrupt):
         check(paths)
-    monkeypatch.setattr(audit_module, "probe", spy)
+    monkeypatch.setattr(audio, "probe", spy)
     read_paths.clear()
     usable, _, _ = check(paths)
     assert len(usable) == 6
@@ -230,13 +220,6 @@ def test_a_damaged_cache_is_only_a_cache(tmp_path, check, read_paths):
         store.write_bytes(b"PAR1 no more")
     usable, _, _ = check(paths)
     assert len(usable) == 1 and len(read_paths) == 2
-
-
-def test_one_thread_and_many_agree(tmp_path, check):
-    paths = [trees.tone(tmp_path / f"{n}.wav", f=300 + n) for n in range(20)]
-    one = check(paths, n_jobs=1, cache_dir=tmp_path / "one")
-    many = check(paths, n_jobs=4, cache_dir=tmp_path / "many")
-    assert all(a.equals(b) for a, b in zip(one, many, strict=True))
 
 
 def test_an_empty_manifest(check):

@@ -5,8 +5,9 @@ from keras import layers
 
 from helpers import runs
 from helpers.base import CourseError
-from helpers.topics import backbones
-from helpers.topics.backbones import NETWORKS, classifier, resnet18
+from helpers.topics import transfer
+from helpers.topics.transfer import NETWORKS, classifier
+from helpers.topics.transfer import _resnet18 as resnet18
 
 
 def size(weights):
@@ -52,7 +53,7 @@ def test_resnet18_has_blocks_of_two_convolutions_with_shortcuts():
     ("network", "published", "features"), [("MobileNet", 4_253_864, 1024), ("DenseNet121", 8_062_504, 1024)]
 )
 def test_networks_have_the_parameters_published(network, published, features):
-    base = backbones.backbone(network, (75, 80, 3))
+    base = transfer._backbone(network, (75, 80, 3))
     assert base.count_params() + features * 1000 + 1000 == published
     assert base.output_shape[-1] == features
 
@@ -61,7 +62,7 @@ def test_resnet50_with_its_batch_normalisation_unfrozen_has_the_parameters_publi
     model = classifier("ResNet50", (32, 216, 1), 8, [256, 128, 64], "flatten", regime="batch norm")
     assert model.get_layer("features").output.shape == (None, 14_336)
     assert counts(model) == (27_299_656, 3_765_064)
-    backbones.set_regime(model, "frozen")
+    transfer._set_regime(model, "frozen")
     assert counts(model) == (27_299_656, 14_336 * 256 + 256 + 256 * 128 + 128 + 128 * 64 + 64 + 64 * 8 + 8)
 
 
@@ -91,7 +92,7 @@ PREPROCESS = {
 def test_pictures_are_prepared_as_the_network_expects(network):
     grey = pictures(2, 5, 6, 1)
     coloured = np.repeat(grey, 3, axis=-1)
-    prepared = np.asarray(backbones.preprocessing(network)(coloured))
+    prepared = np.asarray(transfer._preprocessing(network)(coloured))
     assert prepared == pytest.approx(PREPROCESS[network](255 * coloured), abs=1e-3 if network == "ResNet50" else 1e-5)
 
 
@@ -180,14 +181,14 @@ def test_a_frozen_base_is_the_same_in_training(small):
     assert np.asarray(features(x, training=True)) == pytest.approx(np.asarray(features(x)), abs=1e-5)
 
 
-@pytest.mark.parametrize("regime", backbones.REGIMES)
+@pytest.mark.parametrize("regime", transfer._REGIMES)
 def test_a_saved_model_loads_without_this_package_and_gives_the_same(small, tmp_path, regime):
-    backbones.set_regime(small, regime)
+    transfer._set_regime(small, regime)
     loaded = keras.saving.load_model(runs.save_model(tmp_path, small), custom_objects={})
     x = pictures(3, 32, 40, 1)
     assert np.asarray(loaded(x)) == pytest.approx(np.asarray(small(x)), abs=1e-6)
     assert counts(loaded) == counts(small)
-    backbones.set_regime(small, "frozen")
+    transfer._set_regime(small, "frozen")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,8 @@
 """The cache: right rows, never stale, resumed, shared between processes."""
 
-import json
 import os
-import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import kill_resume
 import numpy as np
@@ -14,163 +10,154 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from helpers import audio
+from helpers import __main__, audio
 from helpers.base import AudioError, CourseError
-from helpers.features import KINDS, FeatureSpec, cache, extract, fingerprint
+from helpers.features import FeatureSpec, cache, extract
 
 SPEC = FeatureSpec("logmel", sr=8000, seconds=0.5, n_fft=256, hop_length=128, n_mels=16)
+OTHERS = {
+    "mfcc": FeatureSpec("mfcc", sr=8000, seconds=0.5, n_fft=256, hop_length=128, n_mels=16, n_mfcc=8),
+    "short": FeatureSpec("waveform", sr=4000, seconds=0.25),
+}
 
 
 def write_clip(path, seed, seconds=0.3):
-    rng = np.random.default_rng(seed)
-    sf.write(path, 0.3 * rng.uniform(-1, 1, int(seconds * 8000)), 8000)
+    sf.write(path, 0.3 * np.random.default_rng(seed).uniform(-1, 1, int(seconds * 8000)), 8000)
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """However long it takes."""
+    monkeypatch.setattr(cache, "_SECONDS_TO_START", float("inf"))
 
 
 @pytest.fixture
 def manifest(tmp_path):
-    """150 clips (three shards) of varying length, written an hour ago."""
+    """150 clips (three blocks) of varying length."""
     (tmp_path / "clips").mkdir()
-    rows = []
-    for i in range(150):
-        path = tmp_path / "clips" / f"{i:03d}.wav"
+    paths = [str(tmp_path / "clips" / f"{i:03d}.wav") for i in range(150)]
+    for i, path in enumerate(paths):
         write_clip(path, i, 0.1 + 0.005 * i)
-        os.utime(path, (time.time() - 3600,) * 2)
-        rows.append({"clip_id": f"c{i}", "path": str(path)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame({"path": paths})
 
 
 @pytest.fixture
 def computed(monkeypatch):
     """Names of the files decoded, in order."""
-    names = []
-    read = audio.read
+    names, read = [], audio.read
 
-    def counting_read(path, *args, **kwargs):
+    def counting_read(path, **how):
         names.append(os.path.basename(path))
-        return read(path, *args, **kwargs)
+        return read(path, **how)
 
-    monkeypatch.setattr(cache.audio, "read", counting_read)
+    monkeypatch.setattr(audio, "read", counting_read)
     return names
 
 
-def settle(monkeypatch):
-    """Let the clock be an hour ahead, so that files just written count as old."""
-    now = time.time_ns
-    monkeypatch.setattr(fingerprint.time, "time_ns", lambda: now() + 3600 * 10**9)
-
-
 def direct(manifest, spec=SPEC):
-    return np.stack([extract(*audio.read(path), spec) for path in manifest["path"]])
+    return np.stack([extract(*audio.read(path, sr=spec.sr, seconds=spec.seconds), spec) for path in manifest["path"]])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "yamnet"])  # see test_yamnet.py
-@pytest.mark.parametrize("n_jobs", [1, 3])
-def test_rows_belong_to_the_manifest(manifest, tmp_path, kind, n_jobs):
-    spec = FeatureSpec(kind, sr=8000, seconds=0.5, n_fft=256, hop_length=128, n_mels=16, n_mfcc=8)
-    array = cache.of(manifest, spec, tmp_path / "cache", n_jobs=n_jobs)
-    assert isinstance(array, np.memmap) and not array.flags.writeable
-    assert array.shape == (150, *spec.shape) and array.dtype == np.float32
-    np.testing.assert_allclose(array, direct(manifest, spec), atol=1e-4)
-
-
-def test_second_call_decodes_nothing_and_says_so(manifest, tmp_path, computed, capsys):
-    first = np.array(cache.of(manifest, SPEC, tmp_path / "cache"))
-    assert len(computed) == 150
-    assert capsys.readouterr().out == "features logmel: 150 clips computed\n"
-    second = cache.of(manifest, SPEC, tmp_path / "cache")
-    assert len(computed) == 150
-    assert capsys.readouterr().out == "features logmel: 150 clips from cache\n"
-    np.testing.assert_array_equal(first, second)
-    cache.of(manifest, SPEC, tmp_path / "cache", progress=False)
-    assert capsys.readouterr().out == ""
-
-
-def test_changed_file_costs_one_shard_and_leaves_readers_alone(manifest, tmp_path, computed, capsys):
-    before = cache.of(manifest, SPEC, tmp_path / "cache")
-    copy = np.array(before)
-    write_clip(manifest["path"][70], seed=999, seconds=0.1 + 0.005 * 70)  # same size
-    computed.clear()
-    after = cache.of(manifest, SPEC, tmp_path / "cache")
-    assert sorted(computed) == [f"{i:03d}.wav" for i in range(64, 128)]
-    assert "64 clips computed, 86 clips from cache" in capsys.readouterr().out
-    np.testing.assert_array_equal(before, copy)
-    assert np.flatnonzero((after != copy).any(axis=(1, 2))).tolist() == [70]
-    np.testing.assert_allclose(after, direct(manifest), atol=1e-4)
-    assert len(list(cache.folder(manifest, SPEC, tmp_path / "cache").glob("*/array.npy"))) == 1
-
-
-def test_changed_content_with_the_old_times_is_noticed(manifest, tmp_path):
-    """cp -p, rsync -t: size and modification time as before."""
-    path = manifest["path"][3]
-    cache.of(manifest, SPEC, tmp_path / "cache")
-    times = (os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns)
-    write_clip(path, seed=999, seconds=0.1 + 0.005 * 3)
-    os.utime(path, ns=times)
-    np.testing.assert_allclose(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
-
-
-def test_touched_file_is_not_computed_again(manifest, tmp_path, computed, monkeypatch):
-    settle(monkeypatch)
-    cache.of(manifest, SPEC, tmp_path / "cache")
-    computed.clear()
-    os.utime(manifest["path"][5])
-    cache.of(manifest, SPEC, tmp_path / "cache")
-    assert computed == []
-    monkeypatch.setattr(cache, "sha256", lambda path: pytest.fail("the new time stamp was not remembered"))
-    cache.of(manifest, SPEC, tmp_path / "cache")
-
-
-def test_fresh_file_is_compared_by_content(manifest, tmp_path, monkeypatch):
-    """A file written within a tick of the clock keeps its time stamp when written again."""
-    write_clip(manifest["path"][0], seed=1000)
-    signature = cache.signature
-    frozen = signature(manifest["path"][0])
-    monkeypatch.setattr(
-        cache, "signature", lambda path: frozen if str(path) == manifest["path"][0] else signature(path)
-    )
-    cache.of(manifest, SPEC, tmp_path / "cache")
-    write_clip(manifest["path"][0], seed=1001)
-    np.testing.assert_allclose(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
-
-
-def test_spec_clips_and_code_name_the_folder(manifest, tmp_path, monkeypatch):
-    names = {cache.folder(manifest, SPEC)}
-    names.add(cache.folder(manifest, FeatureSpec("logmel", sr=8000, seconds=0.5, n_fft=256, hop_length=64, n_mels=16)))
-    names.add(cache.folder(manifest[::-1], SPEC))
-    names.add(cache.folder(manifest[:149], SPEC))
-    names.add(cache.folder(manifest.assign(clip_id=manifest["clip_id"] + "x"), SPEC))
-    monkeypatch.setattr(cache, "code_version", lambda: b"another version")
-    names.add(cache.folder(manifest, SPEC))
-    assert len(names) == 6
-
-
-def test_code_version_follows_the_source(tmp_path):
-    version = fingerprint.code_version.__wrapped__
-    here = Path(fingerprint.__file__).parent
-    for source in here.glob("*.py"):
-        shutil.copy(source, tmp_path)
-    assert version(tmp_path) == version(here)
-    for module in ("audio.py", "features.py", "gammatone.py"):
-        content = (here / module).read_bytes()
-        (tmp_path / module).write_bytes(content.replace(b"\n", b"\r\n"))
-        assert version(tmp_path) == version(here)  # a checkout on Windows is the same code
-        (tmp_path / module).write_bytes(content + b"\n_NEW = 1\n")
-        assert version(tmp_path) != version(here)
-        (tmp_path / module).write_bytes(content)
-
-
-@pytest.mark.parametrize("break_it", [lambda path: os.remove(path), lambda path: open(path, "wb").close()])
-def test_bad_file_is_named_and_what_was_finished_stays(manifest, tmp_path, computed, break_it):
-    path = manifest["path"][140]
-    good = open(path, "rb").read()
-    break_it(path)
-    with pytest.raises(AudioError, match="140.wav"):
-        cache.of(manifest, SPEC, tmp_path / "cache", n_jobs=1)
-    open(path, "wb").write(good)
-    computed.clear()
+def test_rows_belong_to_the_manifest_and_the_second_call_decodes_nothing(manifest, tmp_path, computed, capsys):
     array = cache.of(manifest, SPEC, tmp_path / "cache")
-    assert sorted(computed) == [f"{i:03d}.wav" for i in range(128, 150)]
-    np.testing.assert_allclose(array, direct(manifest), atol=1e-4)
+    assert isinstance(array, np.memmap) and not array.flags.writeable
+    assert array.shape == (150, *SPEC.shape) and array.dtype == np.float32
+    assert len(computed) == 150 and capsys.readouterr().out == "features logmel: 150 clips computed\n"
+    again = cache.of(manifest, SPEC, tmp_path / "cache")
+    assert len(computed) == 150 and capsys.readouterr().out == "features logmel: 150 clips from cache\n"
+    for one in (array, again):
+        np.testing.assert_array_equal(one, direct(manifest))
+
+
+def test_a_recording_is_decoded_once_for_all_specs_that_are_missing(manifest, tmp_path, computed, capsys):
+    cache.of(manifest, OTHERS["mfcc"], tmp_path / "cache")
+    computed.clear()
+    specs = {"a": SPEC, "b": FeatureSpec("stft", sr=8000, seconds=0.5, n_fft=256, hop_length=128), "a again": SPEC}
+    arrays = cache.of(manifest, specs | OTHERS, tmp_path / "cache")
+    assert len(computed) == 2 * 150  # once for a and b, once at the other rate
+    assert "features mfcc: 150 clips from cache" in capsys.readouterr().out
+    for name, spec in (specs | OTHERS).items():
+        np.testing.assert_array_equal(arrays[name], direct(manifest, spec), err_msg=name)
+
+
+@pytest.mark.parametrize("what", ["content", "clips", "spec", "code"])
+def test_whatever_changes_is_computed_anew_and_readers_keep_what_they_have(manifest, tmp_path, monkeypatch, what):
+    before, spec = cache.of(manifest, SPEC, tmp_path / "cache"), SPEC
+    copy = np.array(before)
+    if what == "content":  # cp -p, rsync -t: size and time of change as before
+        status = os.stat(manifest["path"][3])
+        write_clip(manifest["path"][3], seed=999, seconds=0.1 + 0.005 * 3)
+        os.utime(manifest["path"][3], ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif what == "clips":
+        manifest = manifest[::-1]
+    elif what == "spec":
+        spec = OTHERS["mfcc"]
+    else:
+        monkeypatch.setattr(cache, "_CODE", "another version")
+    np.testing.assert_array_equal(cache.of(manifest, spec, tmp_path / "cache"), direct(manifest, spec))
+    np.testing.assert_array_equal(before, copy)
+    assert len(cache.folders(tmp_path / "cache")) == 2
+
+
+def test_other_processes_give_the_same_bytes_or_the_same_error(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_SECONDS_TO_START", 0)
+    monkeypatch.setattr(cache, "_BLOCK", 16)
+    one, two = (cache.of(manifest, {"a": SPEC} | OTHERS, tmp_path / str(n), n_jobs=n) for n in (1, 2))
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name])
+    with open(manifest["path"][140], "wb"):
+        pass
+    with pytest.raises(AudioError, match="140.wav: empty"):
+        cache.of(manifest, SPEC, tmp_path / "2", n_jobs=2)
+    monkeypatch.setattr(cache, "_CODE", "as it was before somebody edited it")
+    with pytest.raises(CourseError, match="restart the kernel"):
+        cache.of(manifest[:100], SPEC, tmp_path / "2", n_jobs=2)
+
+
+def interrupted(manifest, cache_dir, monkeypatch, error=KeyboardInterrupt):
+    """A cache whose first two blocks are finished and whose third is not."""
+    read = audio.read
+
+    def failing_read(path, **how):
+        if path.endswith("149.wav"):
+            raise error
+        return read(path, **how)
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(audio, "read", failing_read)
+        cache.of(manifest, SPEC, cache_dir, n_jobs=1)
+    (partial,) = cache_dir.glob("*/partial.npy")
+    return partial
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, AudioError])
+def test_interrupted_work_is_resumed(manifest, tmp_path, computed, monkeypatch, error, capsys):
+    interrupted(manifest, tmp_path / "cache", monkeypatch, error)
+    computed.clear()
+    array = cache.of(manifest, SPEC, tmp_path / "cache", n_jobs=1)
+    assert computed == [f"{i:03d}.wav" for i in range(128, 150)]
+    assert capsys.readouterr().out == "features logmel: 22 clips computed, 128 clips from cache\n"
+    np.testing.assert_array_equal(array, direct(manifest))
+
+
+@pytest.mark.parametrize("damage", ["checksum", "rows", "length", "array", "finished"])
+def test_power_failure(manifest, tmp_path, monkeypatch, damage):
+    """Whatever a crashed machine leaves in a folder, the rows given out are right."""
+    partial = interrupted(manifest, tmp_path / "cache", monkeypatch)
+    if damage == "checksum":
+        (partial.parent / "done" / "64").write_text("")
+    elif damage == "rows":  # the checksum reached the disk, the rows did not
+        with open(partial, "rb+") as file:
+            file.seek(1000)
+            file.write(bytes(1000))
+    elif damage == "length":
+        os.truncate(partial, 1000)
+    elif damage == "array":
+        partial.unlink()
+    else:
+        cache.of(manifest, SPEC, tmp_path / "cache")
+        os.truncate(partial.with_name("array.npy"), 1000)
+    np.testing.assert_array_equal(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest))
 
 
 def test_recording_removed_later(manifest, tmp_path):
@@ -180,103 +167,65 @@ def test_recording_removed_later(manifest, tmp_path):
         cache.of(manifest, SPEC, tmp_path / "cache")
 
 
-def _interrupted(manifest, cache_dir, monkeypatch):
-    """A cache whose first two shards are finished and whose third is not."""
-    read = audio.read
-
-    def failing_read(path, *args, **kwargs):
-        if path.name == "149.wav":
-            raise KeyboardInterrupt
-        return read(path, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cache.audio, "read", failing_read)
-        with pytest.raises(KeyboardInterrupt):
-            cache.of(manifest, SPEC, cache_dir, n_jobs=1)
-    return cache.folder(manifest, SPEC, cache_dir) / "partial"
-
-
-def test_interrupted_work_is_resumed(manifest, tmp_path, computed, monkeypatch):
-    partial = _interrupted(manifest, tmp_path / "cache", monkeypatch)
-    assert len(list(partial.glob("*.json"))) == 2
-    computed.clear()
-    array = cache.of(manifest, SPEC, tmp_path / "cache")
-    assert len(computed) == 22
-    np.testing.assert_allclose(array, direct(manifest), atol=1e-4)
-
-
-def test_file_changed_between_interruption_and_resumption(manifest, tmp_path, computed, monkeypatch):
-    _interrupted(manifest, tmp_path / "cache", monkeypatch)
-    write_clip(manifest["path"][1], seed=999, seconds=0.105)
-    computed.clear()
-    array = cache.of(manifest, SPEC, tmp_path / "cache")
-    assert len(computed) == 64 + 22
-    np.testing.assert_allclose(array, direct(manifest), atol=1e-4)
-
-
-def _lose_rows(partial):
-    with open(partial / "array.npy", "rb+") as file:  # the index reached the disk, the rows did not
-        file.seek(-1000 - 150 * 4 * int(np.prod(SPEC.shape)) // 2, os.SEEK_END)
-        file.write(bytes(1000))
-
-
-def _cut_array(partial):
-    os.truncate(partial / "array.npy", 1000)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda partial: (partial / "00001.json").write_text(""),
-        lambda partial: (partial / "00000.json").write_text(json.dumps({"clips": []})),
-        lambda partial: (partial / "00000.json").write_text("[]"),
-        _cut_array,
-        lambda partial: os.remove(partial / "array.npy"),
-    ],
-)
-@pytest.mark.parametrize("finished", [False, True])
-def test_power_failure(manifest, tmp_path, monkeypatch, damage, finished):
-    """Whatever a crashed machine leaves in a cache folder, the rows given out are right."""
-    where = _interrupted(manifest, tmp_path / "cache", monkeypatch)
-    if finished:
-        cache.of(manifest, SPEC, tmp_path / "cache")
-        where = where.with_name("1")
-    damage(where)
-    np.testing.assert_allclose(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
-
-
-def test_power_failure_that_lost_rows(manifest, tmp_path, monkeypatch):
-    """Before it gets its name a finished array is flushed to disk; an unfinished one is checked when it is resumed."""
-    _lose_rows(_interrupted(manifest, tmp_path / "cache", monkeypatch))
-    np.testing.assert_allclose(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest), atol=1e-4)
+def test_no_clips(tmp_path):
+    with pytest.raises(CourseError, match="no clips"):
+        cache.of(pd.DataFrame({"path": []}), SPEC, tmp_path)
 
 
 def test_two_processes_at_once(manifest, tmp_path):
     manifest.to_pickle(tmp_path / "manifest.pkl")
     code = (
-        "import sys, pandas as pd; from helpers import cache; from helpers.features import FeatureSpec\n"
-        f"spec = {SPEC!r}\n"
-        "array = cache.of(pd.read_pickle(sys.argv[1]), spec, sys.argv[2])\n"
+        "import sys, pandas as pd; from helpers.features import FeatureSpec, cache\n"
+        "sys.stdin.readline()\n"
+        f"array = cache.of(pd.read_pickle('manifest.pkl'), {SPEC!r}, 'cache', n_jobs=1)\n"
         "print(float(array.sum(dtype=float)))\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "manifest.pkl"), str(tmp_path / "cache")]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": tmp_path, "env": environment}
+    processes = [subprocess.Popen([sys.executable, "-c", code], **options) for _ in range(2)]
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
     outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert [process.returncode for process in processes] == [0, 0]
     assert sum("150 clips computed" in output for output in outputs) == 1
-    assert sum("150 clips from cache" in output for output in outputs) == 2
-    expected = direct(manifest).sum(dtype=float)
+    assert sum("150 clips from cache" in output for output in outputs) == 1
     for output in outputs:
-        assert float(output.splitlines()[-1]) == pytest.approx(expected, rel=1e-6)
+        assert float(output.splitlines()[-1]) == pytest.approx(direct(manifest).sum(dtype=float), rel=1e-6)
 
 
-def test_no_clips(tmp_path):
-    with pytest.raises(CourseError, match="no clips"):
-        cache.of(pd.DataFrame({"clip_id": [], "path": []}), SPEC, tmp_path)
+def test_who_waits_says_so(manifest, tmp_path, monkeypatch, capsys):
+    partial = interrupted(manifest, tmp_path / "cache", monkeypatch)
+    lock = cache.FileLock(partial.with_name("lock"))
+    lock.acquire()
+    monkeypatch.setattr(cache, "print", lambda *text: (print(*text), lock.release()), raising=False)
+    cache.of(manifest, SPEC, tmp_path / "cache")
+    assert capsys.readouterr().out.startswith(f"Another process is computing {partial.parent.name}; waiting for it.\n")
 
 
-def test_killed_at_random_moments(tmp_path):
-    result = kill_resume.run(tmp_path, n_kills=20, seed=0)
-    assert result.kills >= 20
-    assert result.mid_computation >= 15
+def test_what_other_code_made_is_listed_and_pruned(manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "CACHE", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_CODE", "older")
+        cache.of(manifest[:3], SPEC, tmp_path)
+    cache.of(manifest[:2], SPEC, tmp_path)
+    for name in ("pretrained", "audit", "mfcc-0123456789abcdef"):  # the last by the course as it was before
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(bytes(2_000_000))
+    capsys.readouterr()
+    assert __main__.main(["cache"]) == 0
+    listed = capsys.readouterr().out
+    assert (
+        listed.count("other code") == 2 and listed.count("this code") == 1 and "3 folders of features, 2.0 MB" in listed
+    )
+    assert __main__.main(["cache", "--prune"]) == 0
+    assert "2 folders of features, 2.0 MB, removed." in capsys.readouterr().out
+    assert cache.folders(tmp_path)["clips"].tolist() == [2]
+    assert (tmp_path / "pretrained" / "file").exists() and (tmp_path / "audit" / "file").exists()
+
+
+@pytest.mark.parametrize(("n_jobs", "n_kills", "at_work"), [(1, 20, 15), (2, 2, 1)])
+def test_killed_at_random_moments(tmp_path, n_jobs, n_kills, at_work):
+    result = kill_resume.run(tmp_path, n_kills, n_jobs=n_jobs)
+    assert result.kills >= n_kills and result.mid_computation >= at_work
     assert result.identical

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from helpers.networks.builders import compact_cnn
-from helpers.topics import backbones, yamnet_model
+from helpers.topics import transfer
 from helpers.topics.inside import activations, class_activation_map, convolutions, grad_cam, stages, stretched
 
 RNG = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def test_average_and_maximum_in_two_dimensions():
 def test_nested_base_and_head(network):
     """Frozen, so that the tape follows no weights by itself; the output layer sits in the head."""
     keras.utils.set_random_seed(2)
-    model = backbones.classifier(network, (64, 96, 1), 3, [])
+    model = transfer.classifier(network, (64, 96, 1), 3, [])
     x = np.abs(clip(model))
     values, kernel = last_map(model, x), model.get_layer("head").get_weights()[0]
     expected = values @ kernel[:, 1] / 6
@@ -146,7 +146,7 @@ def test_nested_sequential():
 
 
 def test_patches_have_a_map_each():
-    model = yamnet_model.classifier(yamnet_model.network(None), 144, 3)  # two patches
+    model = transfer.yamnet_classifier(transfer.yamnet_network(None), 144, 3)  # two patches
     x = clip(model)
     values = next(iter(activations(model, x[None], stages(model)[-1:]).values()))
     expected = values @ model.get_layer("head").get_weights()[0][:, 0] / values[..., 0].size

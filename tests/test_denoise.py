@@ -6,14 +6,11 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas as pd
 import pytest
-import soundfile as sf
 
 from helpers import audio
-from helpers.base import AudioError
-from helpers.features import FeatureSpec, cache, extract, fingerprint
-from helpers.features.denoise import denoise
+from helpers.features import FeatureSpec, extract
+from helpers.features.bands import denoise
 
 SR = 22050
 BURST = slice(2 * SR, 3 * SR)
@@ -134,12 +131,6 @@ def test_threads_change_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("y", [np.zeros((2, 100)), np.array([0.0, np.nan])])
-def test_bad_samples(y):
-    with pytest.raises(AudioError):
-        denoise(y, SR)
-
-
 def test_features_of_a_spec_that_denoises():
     """Resampled and cut first, padded last: each step by hand."""
     y = (tone(44100) + noise(5 * 44100)).astype(np.float32)
@@ -149,33 +140,6 @@ def test_features_of_a_spec_that_denoises():
     padded = extract(y[: 3 * 44100], 44100, spec)
     by_hand = np.pad(denoise(audio.resample(y[: 3 * 44100], 44100, SR), SR), (0, SR))
     np.testing.assert_array_equal(padded, extract(by_hand, SR, FeatureSpec(seconds=4)))
-
-
-def test_off_by_default_and_named_by_the_spec(tmp_path):
-    y = (tone() + noise(5 * SR)).astype(np.float32)
-    sf.write(tmp_path / "clip.wav", y, SR)
-    manifest = pd.DataFrame({"clip_id": ["clip"], "path": [str(tmp_path / "clip.wav")]})
-    plain, gated = FeatureSpec(), FeatureSpec(denoise=True)
-    assert plain == FeatureSpec(denoise=False) != gated and repr(FeatureSpec(denoise=1)) == repr(gated)
-    assert cache.folder(manifest, plain, tmp_path) != cache.folder(manifest, gated, tmp_path)
-    one, other = (cache.of(manifest, spec, tmp_path, progress=False)[0] for spec in (plain, gated))
-    samples, sr = audio.read(tmp_path / "clip.wav")
-    np.testing.assert_array_equal(one, extract(samples, sr, plain))
-    np.testing.assert_array_equal(other, extract(denoise(samples, sr), sr, plain))
-    assert np.median(one[:, :80] - other[:, :80]) > 15  # dB
-
-
-@pytest.mark.parametrize("module", ["denoise.py", "features.py"])
-def test_the_cache_notices_changed_code(module, tmp_path):
-    package = fingerprint.ROOT / "helpers"
-    for name in fingerprint._MODULES:
-        (tmp_path / name).write_bytes((package / name).read_bytes())
-    before = fingerprint.code_version(tmp_path)
-    fingerprint.code_version.cache_clear()
-    (tmp_path / module).write_bytes((package / module).read_bytes() + b"# changed\n")
-    assert fingerprint.code_version(tmp_path) != before
-    fingerprint.code_version.cache_clear()
-    assert "noisereduce" in fingerprint._LIBRARIES
 
 
 def test_importing_features_does_not_load_the_library():

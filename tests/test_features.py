@@ -1,6 +1,4 @@
-"""Feature values against librosa's own functions, and gammatone energies against filtering the samples themselves."""
-
-import warnings
+"""Feature values against librosa's own functions, step by step, and what a spec refuses."""
 
 import librosa
 import numpy as np
@@ -8,11 +6,9 @@ import pytest
 import scipy.signal
 
 from helpers.base import AudioError, CourseError
-from helpers.features import KINDS, FeatureSpec, decibels, extract, power_spectrogram, scale
-from helpers.features.gammatone import gammatone_bands
+from helpers.features import FeatureSpec, extract, scale
 
 SR = 22050
-TOLERANCE = 0.001  # dB
 
 
 def signals(sr=SR):
@@ -22,12 +18,10 @@ def signals(sr=SR):
     yield "quiet noise", 1e-4 * rng.standard_normal(len(t))
     yield "loud sine", np.sin(2 * np.pi * 440 * t)
     yield "off-bin sine", 0.9 * np.sin(2 * np.pi * 1000.3 * t)
-    yield "low sine", 0.5 * np.sin(2 * np.pi * 31 * t)
     yield "chirp", scipy.signal.chirp(t, 20, 5, sr / 2 - 100)
     yield "click", (np.arange(len(t)) == 5000) * 1.0
     yield "silence", np.zeros(len(t))
     yield "constant", np.full(len(t), 0.3)
-    yield "short", 0.1 * rng.standard_normal(300)
     yield "one sample", np.ones(1)
     yield "long", 0.1 * rng.standard_normal(9 * sr)
 
@@ -43,13 +37,8 @@ def librosa_features(y, spec):
     mfcc = librosa.feature.mfcc(y=y, sr=spec.sr, n_mfcc=spec.n_mfcc, n_mels=spec.n_mels, **frames)
     if spec.kind == "mfcc":
         return mfcc
-    rows = {
-        "mean": mfcc.mean(axis=1),
-        "std": mfcc.std(axis=1),
-        "min": mfcc.min(axis=1),
-        "max": mfcc.max(axis=1),
-        "delta_std": (mfcc[:, 1:] - mfcc[:, :-1]).std(axis=1),
-    }
+    rows = {name: getattr(mfcc, name)(axis=1) for name in ("mean", "std", "min", "max")}
+    rows["delta_std"] = (mfcc[:, 1:] - mfcc[:, :-1]).std(axis=1)
     return np.concatenate([rows[name] for name in spec.statistics])
 
 
@@ -57,94 +46,45 @@ SPECS = [
     FeatureSpec("logmel"),
     FeatureSpec("mfcc"),
     FeatureSpec("mean_mfcc"),
-    FeatureSpec("mean_mfcc", statistics=("mean", "std", "min", "max", "delta_std")),
     FeatureSpec("mean_mfcc", n_mfcc=20, statistics=("delta_std", "max", "mean", "min", "std")),
     FeatureSpec("stft"),
     FeatureSpec("logmel", sr=16000, seconds=1, n_fft=512, hop_length=160, n_mels=40),
     FeatureSpec("mfcc", sr=8000, seconds=2.5, n_fft=1024, hop_length=333, n_mels=64, n_mfcc=13),
     FeatureSpec("stft", sr=44100, seconds=10, n_fft=4096, hop_length=1024),
-    FeatureSpec("stft", sr=16000, seconds=1, n_fft=512, hop_length=128),
 ]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-@pytest.mark.parametrize(("name", "y"), list(signals()), ids=lambda value: value if isinstance(value, str) else "")
-def test_equal_to_librosa(name, y, spec):
-    y = y.astype(np.float32)
-    ours = extract(y, spec.sr, spec)
-    assert ours.shape == spec.shape and ours.dtype == np.float32
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = librosa_features(y, spec)
-    # A cepstral coefficient weighs n_mels decibels with a vector of length 1.
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=TOLERANCE)
-
-
-def test_default_shapes():
-    shapes = {kind: FeatureSpec(kind).shape for kind in KINDS if kind != "yamnet"}
-    assert shapes == {
-        "logmel": (128, 216),
-        "mfcc": (32, 216),
-        "mean_mfcc": (32,),
-        "stft": (1025, 216),
-        "gammatone": (128, 216),
-        "waveform": (110_250,),
-    }
-    assert FeatureSpec("mean_mfcc", statistics=("mean", "std")).shape == (64,)
+def test_equal_to_librosa(spec):
+    for name, y in signals():
+        y = y.astype(np.float32)
+        ours = extract(y, spec.sr, spec)
+        assert ours.shape == spec.shape and ours.dtype == np.float32
+        # A cepstral coefficient weighs n_mels decibels with a vector of length 1.
+        np.testing.assert_allclose(ours, librosa_features(y, spec), rtol=0, atol=0.001, err_msg=name)
 
 
 def test_other_sampling_rates_are_resampled_as_librosa_does():
     y = 0.1 * np.random.default_rng(1).standard_normal(44100 * 5).astype(np.float32)
     spec = FeatureSpec()
     expected = librosa_features(librosa.resample(y, orig_sr=44100, target_sr=SR), spec)
-    np.testing.assert_allclose(extract(y, 44100, spec), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(extract(y, 44100, spec), expected, atol=0.001)
 
 
-def centres(n_bands):
-    """Centre frequencies evenly spaced on the ERB scale of Glasberg and Moore (1990), Hz."""
-    erb = np.linspace(21.4 * np.log10(1 + 0.00437 * 50), 21.4 * np.log10(1 + 0.00437 * SR / 2), n_bands + 2)[1:-1]
-    return (10 ** (erb / 21.4) - 1) / 0.00437
-
-
-def test_gammatone_equals_filtering_the_samples():
-    """Each band's energy beside that of the samples filtered by scipy in the time domain, on stationary noise."""
-    spec = FeatureSpec("gammatone", n_mels=32)
-    y = np.random.default_rng(2).standard_normal(5 * SR).astype(np.float32)
-    mean_power = (gammatone_bands(SR, spec.n_fft, 32) @ power_spectrogram(y, spec.n_fft, spec.hop_length))[:, 4:-4]
-    for band, centre in enumerate(centres(32)):
-        b, _ = scipy.signal.gammatone(centre, "fir", numtaps=4096, fs=SR)
-        filtered = scipy.signal.oaconvolve(y, b)[: len(y)][2048:-2048]
-        difference = 10 * np.log10(mean_power[band].mean() / np.mean(filtered**2))
-        assert abs(difference) < 0.3, f"band {band} at {centre:.0f} Hz is {difference:.2f} dB off"
-
-
-@pytest.mark.parametrize("hz", [100.0, 440.0, 1000.0, 3000.0, 8000.0])
-def test_gammatone_of_a_tone_peaks_in_its_band(hz):
-    y = np.sin(2 * np.pi * hz * np.arange(5 * SR) / SR).astype(np.float32)
-    bands = extract(y, SR, FeatureSpec("gammatone"))[:, 108]
-    assert abs(bands.argmax() - np.abs(centres(128) - hz).argmin()) <= 1
-    assert abs(bands.max() - 10 * np.log10(0.5)) < 0.7  # the mean power of a full-scale sine
-
-
-def test_gammatone_tracks_the_filtered_signal_in_time():
-    """Frame by frame beside direct filtering, on noise whose level jumps; the lowest bands are the coarsest."""
-    t = np.arange(5 * SR) / SR
-    y = (np.random.default_rng(3).standard_normal(len(t)) * (1.2 + scipy.signal.square(4 * np.pi * t))).astype("f4")
-    n_fft, hop = 2048, 512
-    ours = gammatone_bands(SR, n_fft, 16) @ power_spectrogram(y, n_fft, hop)
-    window = scipy.signal.get_window("hann", n_fft) ** 2
-    for band, centre in list(enumerate(centres(16)))[::3]:
-        b, _ = scipy.signal.gammatone(centre, "fir", numtaps=4096, fs=SR)
-        energy = np.pad(scipy.signal.oaconvolve(y, b)[: len(y)] ** 2, n_fft // 2)
-        direct = np.lib.stride_tricks.sliding_window_view(energy, n_fft)[::hop] @ window / window.sum()
-        error = np.abs(10 * np.log10(ours[band] / direct))[4:-4]
-        typical, often = np.percentile(error, [50, 90])
-        limits = (1.0, 3.0) if centre > 500 else (2.5, 8.0)
-        assert typical < limits[0] and often < limits[1], f"{centre:.0f} Hz: {typical:.1f}, {often:.1f} dB"
-
-
-def test_decibels_of_silence():
-    np.testing.assert_allclose(decibels(np.zeros((3, 4), np.float32)), -100.0, rtol=1e-6)
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("logmel", (128, 216)),
+        ("mfcc", (32, 216)),
+        ("mean_mfcc", (32,)),
+        ("stft", (1025, 216)),
+        ("waveform", (110_250,)),
+    ],
+)
+def test_default_shapes_and_silence(kind, shape):
+    assert FeatureSpec(kind).shape == extract(np.zeros(9, np.float32), SR, FeatureSpec(kind)).shape == shape
+    if kind == "stft":
+        np.testing.assert_allclose(extract(np.zeros(9, np.float32), SR, FeatureSpec(kind)), -100.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -152,17 +92,13 @@ def test_decibels_of_silence():
     [
         ({"kind": "mel"}, "no feature kind 'mel'"),
         ({"n_mels": 0}, "n_mels"),
-        ({"n_mfcc": -1}, "n_mfcc"),
-        ({"hop_length": 0}, "hop_length"),
-        ({"sr": 22050.5}, "sr"),
-        ({"n_fft": "2048"}, "n_fft"),
-        ({"n_fft": 2047}, "even"),
         ({"seconds": 0}, "seconds"),
         ({"seconds": float("nan")}, "seconds"),
         ({"seconds": float("inf")}, "seconds"),
         ({"kind": "mfcc", "n_mels": 20}, "n_mfcc"),
         ({"statistics": ("mean", "std")}, "statistics"),
         ({"kind": "mean_mfcc", "statistics": ("median",)}, "median"),
+        ({"kind": "yamnet"}, "yamnet_spec"),
     ],
 )
 def test_impossible_specs(values, message):
@@ -171,8 +107,9 @@ def test_impossible_specs(values, message):
 
 
 def test_equal_specs_are_one():
-    assert FeatureSpec(seconds=5, n_fft=np.int64(2048)) == FeatureSpec(seconds=5.0, n_fft=2048.0)
-    assert repr(FeatureSpec(seconds=5, n_fft=np.int64(2048))) == repr(FeatureSpec())
+    """However a parameters cell or a file of JSON writes their numbers."""
+    spec = FeatureSpec("mean_mfcc", seconds=5, n_fft=np.int64(2048), n_mfcc=32.0, statistics=["mean", "std"], denoise=0)
+    assert repr(spec) == repr(FeatureSpec("mean_mfcc", statistics=("mean", "std")))
 
 
 def test_a_waveform_is_its_samples_resampled_and_brought_to_length():

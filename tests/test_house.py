@@ -19,7 +19,7 @@ DATASETS = ("esc50", "folder", "fsd50k", "fsdkaggle2018", "speech_commands", "tu
 # Named in no other file: what the table of datasets leads to (with the reader's `options`), and what Python calls.
 BY_TABLE = {f"helpers.data.{name}.{part}" for name in DATASETS for part in ("INFO", "load")} | {"helpers.__main__.main"}
 # Docstrings longer than their function, as they explain a formula.
-FORMULAS: set[str] = set()
+FORMULAS = {f"helpers.topics.inside.{name}" for name in ("class_activation_map", "grad_cam", "stretched")}
 
 
 def _trees(folder):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from helpers.base import CourseError, DataMissing
-from helpers.topics import backbones, imagenet
-from helpers.topics.imagenet import PUBLISHED, WeightsMissing, find_weights
+from helpers.topics import transfer
+from helpers.topics.transfer import _PUBLISHED as PUBLISHED
+from helpers.topics.transfer import WeightsMissing, find_weights
 
 NAME = "mobilenet_1_0_224_tf_no_top.h5"
 
@@ -33,7 +34,7 @@ def write_published(path, model):
 @pytest.fixture(scope="module")
 def model():
     """MobileNet with random weights, the statistics of its batch normalisation included."""
-    model = backbones.backbone("MobileNet", (32, 32, 3))
+    model = transfer._backbone("MobileNet", (32, 32, 3))
     rng = np.random.default_rng(0)
     model.set_weights([rng.random(weight.shape) for weight in model.weights])
     return model
@@ -93,7 +94,7 @@ def serve(monkeypatch):
 
 
 def assert_loads(weights, model):
-    base = backbones.backbone("MobileNet", (64, 54, 3), weights)
+    base = transfer._backbone("MobileNet", (64, 54, 3), weights)
     assert all(np.array_equal(one, two) for one, two in zip(base.weights, model.weights, strict=True))
 
 
@@ -142,20 +143,20 @@ def test_the_source_says_whether_the_file_is_the_one_published(content, tmp_path
 def test_a_damaged_file_is_named_and_never_used(content, tmp_path, share):
     (tmp_path / NAME).write_bytes(content[: int(share * len(content))])
     with pytest.raises(CourseError, match=f"{NAME} cannot be read as weights of MobileNet"):
-        backbones.backbone("MobileNet", (32, 32, 3), find_weights("MobileNet", tmp_path))
+        transfer._backbone("MobileNet", (32, 32, 3), find_weights("MobileNet", tmp_path))
 
 
 def test_weights_of_another_network_are_refused(content, tmp_path):
     (tmp_path / NAME).write_bytes(content)
     weights = find_weights("MobileNet", tmp_path)
     with pytest.raises(CourseError, match="weights of MobileNet, not of ResNet18"):
-        backbones.backbone("ResNet18", (32, 32, 3), weights)
+        transfer._backbone("ResNet18", (32, 32, 3), weights)
     with pytest.raises(CourseError, match=NAME):
-        dataclasses.replace(weights, network="ResNet50").load(backbones.resnet18((32, 32, 3)))
+        dataclasses.replace(weights, network="ResNet50").load(transfer._resnet18((32, 32, 3)))
 
 
 def test_without_network_the_answer_is_that_they_are_missing(cache):
-    with pytest.raises(DataMissing, match="MobileNet: no ImageNet weights .*127.0.0.1.* refused") as missing:
+    with pytest.raises(DataMissing, match="MobileNet: no ImageNet weights .*127.0.0.1.*no connection") as missing:
         find_weights("MobileNet")
     assert isinstance(missing.value, WeightsMissing) and "weights_dir" in str(missing.value)
     assert not list(cache.iterdir())
@@ -175,7 +176,7 @@ def test_a_folder_without_the_file_or_no_folder_is_said(tmp_path):
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch):
-    monkeypatch.setattr(imagenet.online, "SECONDS", 0.3)
+    monkeypatch.setattr(transfer, "_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setitem(PUBLISHED, "MobileNet", (f"http://127.0.0.1:{silent.getsockname()[1]}/{NAME}", None))
         with pytest.raises(WeightsMissing, match="timed out|no answer"):
@@ -183,7 +184,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch):
 
 
 def test_a_download_that_stalls_is_given_up_and_not_kept(content, cache, serve, monkeypatch):
-    monkeypatch.setattr(imagenet.online, "SECONDS", 0.5)
+    monkeypatch.setattr(transfer, "_SECONDS", 0.5)
     serve(content[:1000], announced=len(content), stalls=True)
     with pytest.raises(WeightsMissing, match="timed out"):
         find_weights("MobileNet")

@@ -2,12 +2,13 @@ import pandas as pd
 import pytest
 
 from helpers.base import CourseError
-from helpers.data.manifest import COLUMNS, validate
+from helpers.data import _COLUMNS
+from helpers.data import _validate as validate
 
 
 def test_standard_columns_come_first_and_others_stay():
     table = validate(pd.DataFrame({"extra": [1, 2], "path": ["x", "y"], "clip_id": ["a", "b"]}, index=[7, 9]))
-    assert list(table.columns) == [*COLUMNS, "extra"]
+    assert list(table.columns) == [*_COLUMNS, "extra"]
     assert list(table.index) == [0, 1]
     assert table["label"].tolist() == [None, None]
     assert table["fold"].isna().all() and str(table["fold"].dtype) == "Int64"

@@ -15,7 +15,7 @@ from helpers import runs
 from helpers.base import ROOT
 from helpers.course import runner as notebooks
 
-PATHS = [notebooks.NOTEBOOKS / "template.ipynb", *notebooks.numbered()]
+PATHS = [notebooks._NOTEBOOKS / "template.ipynb", *notebooks._numbered()]
 PARAMETERS = ["dataset", "data_dir", "seed", "epochs", "limit", "run_dir"]
 
 
@@ -29,12 +29,12 @@ def notebook(request):
 
 
 def test_the_series_is_there():
-    assert [path.name[:2] for path in notebooks.numbered()][:2] == ["01", "02"]
+    assert [path.name[:2] for path in notebooks._numbered()][:2] == ["01", "02"]
 
 
 def test_outputs_belong_to_the_source(notebook):
     course = notebook.metadata["course"]
-    assert course.get("outputs_of") == notebooks.source_digest(notebook), "run `make notebooks`"
+    assert course.get("outputs_of") == notebooks._source_digest(notebook), "run `make notebooks`"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
 
@@ -42,14 +42,14 @@ def test_outputs_belong_to_the_source(notebook):
 def test_a_changed_source_is_noticed():
     for change in ("source", "tags"):
         book = read(PATHS[0])
-        before = notebooks.source_digest(book)
+        before = notebooks._source_digest(book)
         book.cells[-1].outputs = []
-        assert notebooks.source_digest(book) == before
+        assert notebooks._source_digest(book) == before
         if change == "source":
             book.cells[-1].source += "\n"
         else:
             book.cells[-1].metadata["tags"] = []
-        assert notebooks.source_digest(book) != before
+        assert notebooks._source_digest(book) != before
 
 
 def test_it_opens_and_closes_like_the_template(notebook):
@@ -95,7 +95,7 @@ def test_the_readme_shows_figures_and_links_notebooks_that_are_there():
     assert any(link.startswith("figures/") for link in linked)
     for link in linked:
         assert (ROOT / link).exists(), link
-    for path in notebooks.numbered():
+    for path in notebooks._numbered():
         assert f"notebooks/{path.name}" in linked
 
 

@@ -8,8 +8,9 @@ import pytest
 from keras import layers
 from scipy.stats import spearmanr
 
-from helpers.topics.backbones import classifier
-from helpers.topics.sanity import randomisation_test, randomised
+from helpers.topics.sanity import _randomised as randomised
+from helpers.topics.sanity import randomisation_test
+from helpers.topics.transfer import classifier
 
 
 class Scale(layers.Layer):

@@ -19,10 +19,13 @@ import soundfile as sf
 from recipe.synth import KINDS, source
 from recipe.synth.parts import generator
 
+from helpers import base, data
+from helpers.base import DATA, write_json
+
 RECIPE = tomllib.loads(sample.RECIPE.read_text(encoding="utf-8"))
 
 # sha256 of the int16 samples of these clips, seed 0. Made with `python tests/test_sample.py` on Linux x86-64 with
-# numpy 2.4.6 and scipy 1.17.1; to be renewed only when the recipe or helpers/synth changed on purpose.
+# numpy 2.4.6 and scipy 1.17.1; to be renewed only when the recipe or its synthesis changed on purpose.
 CHECKSUMS = Path(__file__).parent / "sample_checksums.json"
 
 
@@ -71,7 +74,7 @@ def to_toml(recipe):
 
 @pytest.fixture(scope="module")
 def small(small_recipe, tmp_path_factory):
-    return sample.make(tmp_path_factory.mktemp("sample"), n_jobs=1, progress=False, recipe=small_recipe)
+    return sample.make(tmp_path_factory.mktemp("sample"), recipe=small_recipe)
 
 
 def contents(folder):
@@ -108,8 +111,9 @@ def test_takes_of_a_source_differ_and_share_nothing_global():
     assert not np.array_equal(first, source("bark", 22050, 22050, generator("a"), generator("c")))
 
 
-def test_number_of_processes_does_not_show(small, small_recipe, tmp_path):
-    other = sample.make(tmp_path, n_jobs=2, progress=False, recipe=small_recipe)
+def test_number_of_processes_does_not_show(small, small_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample.os, "cpu_count", lambda: 1)
+    other = sample.make(tmp_path, recipe=small_recipe)
     assert contents(other) == contents(small)
 
 
@@ -322,7 +326,7 @@ def test_folder_has_mixed_formats_recorders_and_a_table(small):
 
 def test_a_complete_sample_is_left_alone(small, small_recipe, capsys):
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*.*") if path.name != ".lock"}
-    sample.make(small, progress=True, recipe=small_recipe)
+    sample.make(small, recipe=small_recipe)
     assert "complete and current" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in small.rglob("*.*") if path.name != ".lock"}
 
@@ -332,12 +336,12 @@ def test_only_what_changed_or_lacks_files_is_made_again(small, small_recipe, tmp
     recipe = {name: recipe[name] for name in ("esc50", "tut2017", "folder")}
     path = tmp_path / "sample.toml"
     path.write_text(to_toml(recipe))
-    dest = sample.make(tmp_path / "s", n_jobs=1, progress=False, recipe=path)
+    dest = sample.make(tmp_path / "s", recipe=path)
     kept = (dest / "ESC-50-master/meta/esc50.csv").stat().st_mtime_ns
     recipe["folder"]["clips_per_class"] = 3
     path.write_text(to_toml(recipe))
     next((dest / "TUT-acoustic-scenes-2017-development/audio").iterdir()).unlink()
-    sample.make(dest, n_jobs=1, progress=False, recipe=path)
+    sample.make(dest, recipe=path)
     assert (dest / "ESC-50-master/meta/esc50.csv").stat().st_mtime_ns == kept
     assert len(list((dest / "folder").glob("*/*"))) == 4 * 3 + 2
     assert len(list((dest / "TUT-acoustic-scenes-2017-development/audio").iterdir())) == 32
@@ -345,19 +349,36 @@ def test_only_what_changed_or_lacks_files_is_made_again(small, small_recipe, tmp
 
 def test_a_killed_call_is_cleared_and_finished(small, small_recipe, tmp_path):
     dest = tmp_path / "s"
-    code = (
-        "import sys; from helpers import sample; sample.make(sys.argv[1], n_jobs=1, progress=False, recipe=sys.argv[2])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(dest), str(small_recipe)])
+    code = "import sys; sys.path.append(sys.argv[3]); import recipe; recipe.make(sys.argv[1], recipe=sys.argv[2])"
+    process = subprocess.Popen([sys.executable, "-c", code, str(dest), str(small_recipe), str(DATA)])
     # Kill it while it builds: as soon as some recording of a dataset lies in its temporary folder.
     while process.poll() is None and not any(dest.glob(".building-*/*/*.wav")):
         time.sleep(0.005)
     process.kill()
     process.wait()
     assert list(dest.glob(".building-*")), "it ended before it could be killed"
-    sample.make(dest, n_jobs=1, progress=False, recipe=small_recipe)
+    sample.make(dest, recipe=small_recipe)
     assert not list(dest.glob(".building-*"))
     assert contents(dest) == contents(small)
+
+
+def test_an_outdated_sample_is_made_anew(small, small_recipe, tmp_path, monkeypatch, capsys):
+    for module, name, value in (
+        (sample, "RECIPE", small_recipe),
+        (sample, "SAMPLE", tmp_path),
+        (base, "SAMPLE", tmp_path),
+    ):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(sample.make, "__defaults__", (tmp_path, 0, small_recipe))
+    before = data.load("esc50")
+    assert "Making the sample" in capsys.readouterr().out
+    data.load("esc50")
+    assert "Making" not in capsys.readouterr().out
+    stamp = json.loads((tmp_path / "SAMPLE.json").read_text())
+    stamp["datasets"]["esc50"]["digest"] = "of older code"
+    write_json(tmp_path / "SAMPLE.json", stamp)
+    (tmp_path / "ESC-50-master" / "meta" / "esc50.csv").write_text("older")
+    assert data.load("esc50").equals(before) and "Making the sample" in capsys.readouterr().out
 
 
 if __name__ == "__main__":

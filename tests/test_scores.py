@@ -60,7 +60,7 @@ def test_rows_without_a_group_are_groups_of_their_own(predictions):
     for missing in (None, np.nan):
         nobody = scores.score(predictions, np.array([missing] * 300, dtype=object))["accuracy"]
         assert nobody["high"] - nobody["low"] == pytest.approx(alone["high"] - alone["low"], rel=0.2)
-    assert scores.members(np.array(["a", None, "a", None], dtype=object), 4).tolist() in (
+    assert scores._members(np.array(["a", None, "a", None], dtype=object), 4).tolist() in (
         [0, 1, 0, 2],
         [0, 2, 0, 1],
     )
@@ -240,7 +240,7 @@ def test_classes_have_the_values_of_scikit_learn(predictions):
         predictions["label"], predictions["predicted"], labels=["a", "b", "c", "d"], zero_division=np.nan
     )
     result = scores.per_class(predictions)
-    for name, values in zip(scores.PARTS, expected, strict=False):
+    for name, values in zip(scores._PARTS, expected, strict=False):
         np.testing.assert_allclose(result[name], values)
     np.testing.assert_array_equal(result["n"], expected[3])
     # No clip has the label d: a recall of d means nothing, and is not shown as zero.

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import evaluation, runs
+from helpers import runs, scores
 from helpers.base import ROOT, write_json
 from helpers.course import runner as notebooks
 
@@ -69,8 +69,8 @@ def test_recorded_metrics(case, folders):
     assert set(expected) == set(metrics)
     for name, value in expected.items():
         # Counts are exact; scores move with the machine; differences between models are small, so is their leeway.
-        score = name.split("/")[-1] in (*evaluation.METRICS, "accuracy_per_fold")
-        few = 5 / metrics[name]["n"] if name.split("/")[-1] in evaluation.METRICS else 0
+        score = name.split("/")[-1] in (*scores._METRICS, "accuracy_per_fold")
+        few = 5 / metrics[name]["n"] if name.split("/")[-1] in scores._METRICS else 0
         tolerance = 0 if abs(value) > 1 else max(TOLERANCE, few) if score else TOLERANCE / 2
         if name.startswith(LOOSE):
             tolerance = np.inf

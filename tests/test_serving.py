@@ -1,19 +1,18 @@
 """The user's own recordings: heard as in training, from end to end, and no file lost."""
 
 import dataclasses
-import sys
-import types
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 from sklearn.linear_model import LogisticRegression
 
-from helpers import audio, features, plots, recordings, runs, serving
+from helpers import audio, features, plots, runs, serving
 from helpers.__main__ import main
-from helpers.base import AudioError, CourseError, DataMissing
+from helpers.base import CourseError
 from helpers.features import FeatureSpec, cache
 
 IMAGE = FeatureSpec("logmel", sr=16000, seconds=1.0, n_fft=512, hop_length=256, n_mels=16)
@@ -87,10 +86,10 @@ def folder(tmp_path):
 )
 def test_serving_features_equal_training_features(tmp_path, folder, listener, spec, scaled):
     """To the last bit at the start of a recording; later ones agree with the recording read as a whole."""
-    predictions, files = serving.predict(record(tmp_path / "run", spec, scaled), folder, progress=False)
+    predictions, files = serving.predict(record(tmp_path / "run", spec, scaled), folder)
     assert len(files) == 15 and len(listener.heard) == len(predictions)
     manifest = pd.DataFrame({"clip_id": files["file"], "path": [str(folder / name) for name in files["file"]]})
-    trained = cache.of(manifest, spec, cache_dir=tmp_path / "cache", progress=False)
+    trained = cache.of(manifest, spec, cache_dir=tmp_path / "cache")
     if scaled:
         trained = features.scale(trained, spec)[..., np.newaxis]
     first = listener.heard[predictions.index[predictions["start"] == 0]]
@@ -113,7 +112,7 @@ def test_serving_features_equal_training_features(tmp_path, folder, listener, sp
 
 def test_windows_reach_from_end_to_end(tmp_path, folder, listener):
     run = record(tmp_path / "run")
-    predictions, files = serving.predict(run, folder, progress=False)
+    predictions, files = serving.predict(run, folder)
     by_file = predictions.groupby("file")
     assert list(by_file.get_group("e.wav")["start"]) == [0.0, 0.5, 1.0, 1.5, 2.0, pytest.approx(2.3)]
     assert list(by_file.get_group("deep/e.wav")["start"]) == [0.0]
@@ -122,11 +121,11 @@ def test_windows_reach_from_end_to_end(tmp_path, folder, listener):
         assert windows["start"].iloc[0] == 0 and windows["end"].iloc[-1] == pytest.approx(seconds, abs=1 / 16000)
         assert (windows["start"].to_numpy()[1:] <= windows["end"].to_numpy()[:-1]).all()
         assert (windows["end"] - windows["start"] <= 1.0 + 1e-9).all()
-    wide, _ = serving.predict(run, folder / "e.wav", hop_seconds=2.0, progress=False)
+    wide, _ = serving.predict(run, folder / "e.wav", hop_seconds=2.0)
     assert list(wide["file"].unique()) == ["e.wav"] and list(wide["start"]) == [0.0, 2.0, pytest.approx(2.3)]
     for hop in (0, -1, float("nan"), float("inf")):
         with pytest.raises(CourseError, match="hop_seconds"):
-            serving.predict(run, folder, hop_seconds=hop, progress=False)
+            serving.predict(run, folder, hop_seconds=hop)
 
 
 def test_every_file_has_its_row_and_its_flags(tmp_path, listener):
@@ -157,7 +156,7 @@ def test_every_file_has_its_row_and_its_flags(tmp_path, listener):
     (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
     (folder / "link").symlink_to(folder / "sub")
 
-    predictions, files = serving.predict(record(tmp_path / "run"), folder, progress=False)
+    predictions, files = serving.predict(record(tmp_path / "run"), folder)
     on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
     assert set(files["file"]) == on_disk and files["file"].is_unique
     flags = files.set_index("file")["flags"]
@@ -205,14 +204,14 @@ def test_a_file_speaks_by_the_mean_of_its_windows_that_are_not_silent(tmp_path, 
 
     monkeypatch.setattr(runs.Run, "model", lambda run: Growing())
     sf.write(tmp_path / "a.wav", np.concatenate([sound(2, 16000), np.zeros((16000, 1))]), 16000)
-    predictions, files = serving.predict(record(tmp_path / "run"), tmp_path / "a.wav", progress=False)
+    predictions, files = serving.predict(record(tmp_path / "run"), tmp_path / "a.wav")
     assert list(predictions["silent"]) == [False] * 4 + [True]
     assert list(predictions["predicted"]) == ["rain", "rain", "rain", "cat", "cat"]
     assert list(predictions["confidence"]) == pytest.approx([1.0, 0.8, 0.6, 0.6, 0.8])
     assert files["predicted"].item() == "rain"
     assert files["confidence"].item() == pytest.approx((1.0 + 0.8 + 0.6 + 0.4) / 4)
     sf.write(tmp_path / "a.wav", np.zeros(32000), 16000)
-    _, files = serving.predict(runs.load(tmp_path / "run"), tmp_path / "a.wav", progress=False)
+    _, files = serving.predict(runs.load(tmp_path / "run"), tmp_path / "a.wav")
     assert files["windows"].item() == 3 and files["confidence"].item() == pytest.approx((1.0 + 0.8 + 0.6) / 3)
 
 
@@ -232,7 +231,7 @@ def test_a_keras_run(tmp_path):
     model = keras.Sequential(layers)
     (tmp_path / "own").mkdir()
     sf.write(tmp_path / "own" / "a.wav", sound(19, 16000), 16000)  # 37 windows: more than one batch
-    predictions, files = serving.predict(record(tmp_path / "run", model=model), tmp_path / "own", progress=False)
+    predictions, files = serving.predict(record(tmp_path / "run", model=model), tmp_path / "own")
     images = features.scale(by_hand(tmp_path / "own" / "a.wav", IMAGE), IMAGE)[..., np.newaxis]
     expected = model.predict(images, verbose=0)
     assert expected.std(axis=0).max() > 0.01
@@ -248,7 +247,7 @@ def test_a_scikit_learn_run_that_did_not_see_every_class(tmp_path):
     X = by_hand(tmp_path / "a.wav", VALUES)
     model = LogisticRegression().fit(X, np.array(["cat", "rain"], dtype=object)[np.arange(len(X)) % 2])
     run = record(tmp_path / "run", VALUES, False, model)
-    predictions, _ = serving.predict(run, tmp_path / "a.wav", progress=False)
+    predictions, _ = serving.predict(run, tmp_path / "a.wav")
     np.testing.assert_allclose(predictions[["p_cat", "p_rain"]], model.predict_proba(X), atol=1e-6)
     assert (predictions["p_dog"] == 0).all()
 
@@ -265,27 +264,12 @@ def test_memory_does_not_grow_with_a_recording(tmp_path, monkeypatch, listener):
         return result
 
     monkeypatch.setattr(sf.SoundFile, "read", spy)
-    predictions, _ = serving.predict(record(tmp_path / "run"), tmp_path / "long.wav", progress=False)
-    assert len(predictions) == 119 and sum(decoded) > 60 * 44100
-    assert max(decoded) <= 65_536
+    opened, start = [], sf.SoundFile.__init__
+    monkeypatch.setattr(sf.SoundFile, "__init__", lambda self, *a, **k: (opened.append(a), start(self, *a, **k))[1])
+    predictions, _ = serving.predict(record(tmp_path / "run"), tmp_path / "long.wav")
+    assert len(predictions) == 119 and sum(decoded) == 60 * 44100
+    assert max(decoded) <= 65_536 and len(opened) == 1  # and it is opened once
     assert [len(batch) for batch in listener.batches] == [32, 32, 32, 23]
-
-
-def test_a_file_that_changes_while_it_is_heard(tmp_path, monkeypatch, listener):
-    (tmp_path / "own").mkdir()
-    for name in ("a.wav", "b.wav"):
-        sf.write(tmp_path / "own" / name, sound(3, 16000), 16000)
-    read = audio.read
-
-    def removed(path, offset=0.0, **options):
-        if Path(path).name == "a.wav" and offset > 0.9:
-            raise AudioError("a.wav: missing")
-        return read(path, offset=offset, **options)
-
-    monkeypatch.setattr(audio, "read", removed)
-    predictions, files = serving.predict(record(tmp_path / "run"), tmp_path / "own", progress=False)
-    assert list(files["windows"]) == [2, 5] and len(predictions) == 7
-    assert "unreadable" in files["flags"][0] and files["flags"][1] == ""
 
 
 def test_names_that_are_no_text(tmp_path, listener):
@@ -294,7 +278,7 @@ def test_names_that_are_no_text(tmp_path, listener):
         Path(tmp_path, "caf\udce9.wav").write_bytes(b"x")
     except (OSError, UnicodeError):
         pytest.skip("this file system takes text only")
-    _, files = serving.predict(record(tmp_path / "run"), tmp_path, progress=False)
+    _, files = serving.predict(record(tmp_path / "run"), tmp_path)
     row = files[files["file"] == "caf\\xe9.wav"]
     assert "Rename" in row["flags"].item()
 
@@ -311,26 +295,12 @@ def test_specs_nobody_knows(tmp_path, feature):
         serving.recipe(record(tmp_path, feature=feature))
 
 
-def test_specs_survive_the_record(tmp_path, monkeypatch):
-    assert serving.recipe(record(tmp_path / "a", VALUES, False)) == (VALUES, False)
-    assert serving.recipe(record(tmp_path / "b", IMAGE, True)) == (IMAGE, True)
-    module = types.ModuleType("helpers.yamnet")
-    module.EmbeddingSpec = dataclasses.make_dataclass("EmbeddingSpec", ["kind", "sr", "seconds"])
-    monkeypatch.setitem(sys.modules, "helpers.yamnet", module)
-    embedding = {"kind": "yamnet_embedding", "sr": 16000, "seconds": 5.0}
-    spec, _ = serving.recipe(record(tmp_path / "c", feature=embedding, scaled=False))
-    assert isinstance(spec, module.EmbeddingSpec) and spec.sr == 16000
-
-
 def test_a_model_that_does_not_fit_its_run(tmp_path, monkeypatch):
     sf.write(tmp_path / "a.wav", sound(1, 16000), 16000)
     run = record(tmp_path / "run")
     monkeypatch.setattr(runs.Run, "model", lambda run: object())
     with pytest.raises(CourseError, match="no probabilities"):
-        serving.predict(run, tmp_path / "a.wav", progress=False)
-    (run.path / "predictions.parquet").unlink()
-    with pytest.raises(DataMissing, match="classes are unknown"):
-        serving.predict(run, tmp_path / "a.wav", progress=False)
+        serving.predict(run, tmp_path / "a.wav")
 
 
 def test_command_line(tmp_path, folder, capsys):
@@ -341,7 +311,7 @@ def test_command_line(tmp_path, folder, capsys):
     assert main(["predict", "--run", str(tmp_path / "run"), str(folder), "--out", str(out)]) == 0
     assert {path.name for path in out.parent.iterdir()} == {"said.csv", "said_files.csv", "said.png"}
     windows, files = pd.read_csv(out), pd.read_csv(tmp_path / "new" / "said_files.csv")
-    expected, _ = serving.predict(runs.load(tmp_path / "run"), folder, progress=False)
+    expected, _ = serving.predict(runs.load(tmp_path / "run"), folder)
     columns = ["file", "start", "end", "predicted", "confidence", "silent", *(f"p_{name}" for name in CLASSES)]
     assert list(windows.columns) == columns and list(windows["file"]) == list(expected["file"])
     np.testing.assert_allclose(windows[columns[-3:]], expected[columns[-3:]], atol=1e-6)
@@ -405,18 +375,37 @@ def test_timeline():
     assert mesh.get_array().mask[:, 2].all() and not mesh.get_array().mask[:, :2].any()
     np.testing.assert_allclose(mesh.get_coordinates()[0, :, 0], [0.0, 1.5, 2.5, 4.0])
     assert panels[0].get_xlim() == (0, 4)
-    plots.plt.close(fig)
-
-
-def test_find_gives_a_single_file_whatever_its_name(tmp_path):
-    (tmp_path / "noise.dat").write_bytes(b"x")
-    assert recordings.find(tmp_path / "noise.dat") == [("noise.dat", tmp_path / "noise.dat", "")]
-    with pytest.raises(DataMissing, match="1 other file"):
-        recordings.find(tmp_path)
+    plt.close(fig)
 
 
 def test_a_model_of_other_classes_is_refused(tmp_path, folder, listener):
     """Numbers instead of names, say: every window would get probability 0 of every class."""
     listener.classes_ = np.array([0, 1, 2])
     with pytest.raises(CourseError, match="other classes"):
-        serving.predict(record(tmp_path / "run"), folder, progress=False)
+        serving.predict(record(tmp_path / "run"), folder)
+
+
+def test_a_run_speaks_without_its_table_of_predictions(tmp_path):
+    sf.write(tmp_path / "a.wav", sound(2, 16000), 16000)
+    X = by_hand(tmp_path / "a.wav", VALUES)
+    model = LogisticRegression().fit(X, np.array(CLASSES, dtype=object)[np.arange(len(X)) % 3])
+    run = record(tmp_path / "run", VALUES, False, model)
+    (run.path / "predictions.parquet").unlink()
+    predictions, _ = serving.predict(runs.load(tmp_path / "run"), tmp_path / "a.wav")
+    assert [name for name in predictions if name.startswith("p_")] == [f"p_{name}" for name in CLASSES]
+
+
+def test_a_model_that_gives_no_numbers_is_named(tmp_path, monkeypatch, listener):
+    monkeypatch.setattr(Listener, "predict_proba", lambda self, X: np.full((len(X), 3), np.nan))
+    sf.write(tmp_path / "a.wav", sound(1, 16000), 16000)
+    with pytest.raises(CourseError, match="model of the run .*run gives probabilities that are not numbers"):
+        serving.predict(record(tmp_path / "run"), tmp_path / "a.wav")
+
+
+def test_a_file_damaged_inside_says_so_and_what_was_heard_stays(tmp_path, listener):
+    sf.write(tmp_path / "a.flac", sound(20, 16000), 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 20_000] = bytes(20_000)
+    (tmp_path / "a.flac").write_bytes(content)
+    predictions, files = serving.predict(record(tmp_path / "run"), tmp_path / "a.flac")
+    assert files["flags"][0].startswith("unreadable: truncated") and len(predictions) == files["windows"][0]

@@ -77,3 +77,11 @@ def test_inner_folds_keep_groups_whole_and_stay_inside(manifest):
 def test_the_draw_depends_on_the_seed_only(manifest):
     assert (splits.make_folds(manifest, seed=1) == splits.make_folds(manifest, seed=1)).all()
     assert (splits.make_folds(manifest, seed=1) != splits.make_folds(manifest, seed=2)).any()
+
+
+@pytest.mark.parametrize("column", ["fold", "split"])
+def test_a_blank_cell_is_an_error_that_names_the_clip(manifest, column):
+    manifest[column] = [n % 5 + 1 for n in range(60)] if column == "fold" else (["train"] * 40 + ["test"] * 20)
+    manifest.loc[7, column] = pd.NA if column == "fold" else None
+    with pytest.raises(CourseError, match=rf"1 of 60 clips have no {column}, such as \['clip07'\]"):
+        splits.rounds(manifest)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from filelock import FileLock
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from helpers.base import DATA, SAMPLE, in_batch, write_json
-from helpers.locking import locked
+from helpers.base import DATA, SAMPLE, in_batch, short, write_json
 from recipe.fsd50k import plan_fsd50k
 from recipe.plans import (
     Clip,
@@ -51,56 +51,31 @@ PLANS: dict[str, Callable[[dict, int], Plan]] = {
 def make(
     dest: str | os.PathLike = SAMPLE,
     seed: int = 0,
-    n_jobs: int = 2,
-    progress: bool = True,
     recipe: str | os.PathLike = RECIPE,
 ) -> Path:
     """Make the sample, unless it is there already.
 
     Each dataset is built in a folder of its own beside `dest`'s datasets and renamed when it is whole; a call that was
     killed leaves the finished datasets, and the next call clears the rest and goes on.
-
-    Parameters
-    ----------
-    dest : path
-        Folder that receives one sub-folder per dataset, and the stamp SAMPLE.json.
-    seed : int
-        Another seed gives another sample of the same make.
-    n_jobs : int
-        Processes; they do not change the result.
-    progress : bool
-        Show a progress bar and say what was done.
-    recipe : path
-        TOML file like data/sample.toml.
-
-    Returns
-    -------
-    pathlib.Path
-        `dest`.
-
-    Notes
-    -----
-    Used by every notebook, through `helpers.datasets.load`.
     """
     dest = Path(dest)
     dest.mkdir(parents=True, exist_ok=True)
     recipes = tomllib.loads(Path(recipe).read_text(encoding="utf-8"))
-    with locked(dest / ".lock", "making the sample"):
+    with FileLock(dest / ".lock"):
         stamp = _read_stamp(dest)
         todo = {name: _digest(entry, seed) for name, entry in recipes.items()}
         done = [name for name in todo if _is_current(dest / recipes[name]["folder"], stamp.get(name), todo[name])]
         todo = {name: digest for name, digest in todo.items() if name not in done}
         if not todo:
-            if progress:
-                print(f"The sample in {dest} is complete and current.")
+            print(f"The sample in {short(dest)} is complete and current.")
             return dest
         for left_over in dest.glob(".building-*"):
             shutil.rmtree(left_over, ignore_errors=True)
         plans = {name: PLANS[name](recipes[name], seed) for name in todo}
         total = sum(len(plan.clips) for plan in plans.values())
         with (
-            tqdm(total=total, desc="sample", unit="clip", disable=in_batch() or not progress) as bar,
-            Parallel(n_jobs=n_jobs, return_as="generator_unordered") as parallel,
+            tqdm(total=total, desc="sample", unit="clip", disable=in_batch()) as bar,
+            Parallel(n_jobs=os.cpu_count(), return_as="generator_unordered") as parallel,
         ):
             for name, plan in plans.items():
                 stamp.pop(name, None)
@@ -108,26 +83,19 @@ def make(
                 counts = _build(dest, recipes[name]["folder"], name, plan, seed, parallel, bar)
                 stamp[name] = {"digest": todo[name], **counts}
                 _write_stamp(dest, stamp, seed)
-        if progress:
-            size = sum(entry["bytes"] for entry in stamp.values()) / 1e6
-            print(f"Rendered {total} clips of {', '.join(todo)}; the sample in {dest} takes {size:.0f} MB.")
+        size = sum(entry["bytes"] for entry in stamp.values()) / 1e6
+        print(f"Rendered {total} clips of {', '.join(todo)}; the sample in {short(dest)} takes {size:.0f} MB.")
     return dest
 
 
+def is_current(dataset: str) -> bool:
+    """Whether the sample of a dataset is there, made by this recipe and this code (its files are not looked at)."""
+    recipe, entry = tomllib.loads(RECIPE.read_text(encoding="utf-8"))[dataset], _read_stamp(SAMPLE).get(dataset)
+    return bool(entry) and entry["digest"] == _digest(recipe, 0) and (SAMPLE / recipe["folder"]).is_dir()
+
+
 def render(clip: Clip, dataset: str, seed: int = 0) -> np.ndarray:
-    """Render one clip of a plan.
-
-    Parameters
-    ----------
-    clip : Clip
-    dataset : str
-        Name of the dataset; together with `seed` and the clip's names it seeds the generators.
-    seed : int
-
-    Returns
-    -------
-    np.ndarray [shape=(n,) or (n, 2)], int16
-    """
+    """Render one clip of a plan."""
     n = int(round(clip.seconds * clip.sr))
     take = generator(seed, dataset, "take", clip.key or clip.path)
     place = generator(seed, dataset, "device", clip.device)

@@ -14,17 +14,7 @@ Rng = np.random.Generator
 
 
 def plan_fsd50k(recipe: dict, seed: int) -> Plan:
-    """FSD50K: dev (train and val) and eval clips of eight classes, with all its tables.
-
-    Parameters
-    ----------
-    recipe : dict, the table [fsd50k] of data/sample.toml
-    seed : int
-
-    Returns
-    -------
-    Plan
-    """
+    """FSD50K: dev (train and val) and eval clips of eight classes, with all its tables."""
     rng, plan = generator(seed, "fsd50k", "plan"), Plan()
     ids = [str(i) for i in rng.choice(np.arange(2000, 420_000), 4000, replace=False)]
     names = list(recipe["uploaders"])

@@ -1,12 +1,14 @@
-"""How fast features are computed, and in how much memory, beside the plain loop of most courses."""
+"""How fast features are computed, and in how much memory, beside the plain loops of most courses."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import io
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,162 +16,170 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pandas as pd
+import psutil
+from joblib.externals.loky import get_reusable_executor
 from matplotlib import image
 from threadpoolctl import threadpool_limits
 
-from helpers.features import FeatureSpec, cache
+from helpers import features
+from helpers.features import FeatureSpec
 
-SPEC = FeatureSpec("logmel")
+_SPEC = FeatureSpec("logmel")
+_REPEATS = 5
+_SIZES = (400, 4000)  # clips of the measurements of memory
 
 
-def benchmark(manifest: pd.DataFrame, n_clips: int = 200, repeats: int = 5) -> pd.DataFrame:
-    """Measure clips per second of the plain loop and of `helpers.cache`.
+def report(manifest: pd.DataFrame) -> None:
+    """Print speed and memory for the usable clips of a manifest, repeated as often as needed."""
+    from helpers.data.audit import audit
 
-    Parameters
-    ----------
-    manifest : pandas.DataFrame
-        Usable clips; repeated where there are fewer than `n_clips`.
-    n_clips : int
-        Clips per measurement.
-    repeats : int
-        Measurements of each way, taken in turn, so that other work on the machine falls on all of them.
+    usable, _, _ = audit(manifest)
+    print(f"Log-mel spectrograms {_SPEC.shape} of {manifest.attrs.get('dataset', 'clips')}, {os.cpu_count()} cores")
+    print(_speed(usable).round(1).to_string(index=False))
+    print("\nPeak memory of all processes, MB")
+    print(_memory(usable).round(0).to_string(index=False))
 
-    Returns
-    -------
-    pandas.DataFrame
-        A row per way, with the median over the repeats: `clips_per_s`, `cpu_ms` (processor time per clip) and
-        `times_plain` (the ratio of clips per second to the plain loop of the same turn).
 
-    Notes
-    -----
-    Every way runs in a process of its own that has done some clips before (imports and compilation are not counted).
-    Used by ``python -m helpers benchmark``.
+def _speed(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Median clips per second, processor time per clip (ms) and ratio of speed to the plain loop of the same turn.
+
+    Ways are measured in turn, so that other work on the machine falls on all of them, each in a process of its own that
+    has done some clips before: imports are not counted, nor is the start of further processes, but in the first turn.
     """
-    clips = _repeat(manifest, n_clips)
+    missing = "torch" if importlib.util.find_spec("torch") is None else "nothing"
+    ways = {name: way for name, way in _WAYS.items() if missing not in name}
     with contextlib.ExitStack() as stack:
-        workers = {name: stack.enter_context(_process()) for name in WAYS}
-        for name, worker in workers.items():
-            worker.submit(_timed, WAYS[name], clips[:20]).result()
-        turns = [
-            {name: worker.submit(_timed, WAYS[name], clips).result() for name, worker in workers.items()}
-            for _ in range(repeats)
-        ]
-    plain = next(iter(WAYS))
-    rows = []
-    for name in WAYS:
+        workers = {name: stack.enter_context(_process()) for name in ways}
+        for name, (way, _) in ways.items():
+            workers[name].submit(_timed, way, _repeat(manifest, 20)).result()
+        turns = []
+        for _ in range(_REPEATS):
+            measured = {}
+            for name, (way, n) in ways.items():
+                measured[name] = np.array(workers[name].submit(_timed, way, _repeat(manifest, n)).result()) / n
+            turns.append(measured)
+    rows, plain = [], next(iter(ways))
+    for name in ways:
         wall, cpu = np.median([turn[name] for turn in turns], axis=0)
         ratio = np.median([turn[plain][0] / turn[name][0] for turn in turns])
-        rows.append({"way": name, "clips_per_s": n_clips / wall, "cpu_ms": 1000 * cpu / n_clips, "times_plain": ratio})
+        rows.append({"way": name, "clips_per_s": 1 / wall, "cpu_ms": 1000 * cpu, "times_plain": ratio})
     return pd.DataFrame(rows)
 
 
-def memory(manifest: pd.DataFrame, sizes: tuple[int, ...] = (400, 4000)) -> pd.DataFrame:
-    """Measure the peak resident memory of a whole computation, in a fresh process each.
+def _memory(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Peak resident memory of whole computations (MB), each in a fresh process and with the processes it starts.
 
-    Parameters
-    ----------
-    manifest : pandas.DataFrame
-        Usable clips; repeated where there are fewer than asked for.
-    sizes : tuple of int
-        Numbers of clips.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row per way, a column per size, MB; `imports` is what the process needs before it does anything.
-
-    Notes
-    -----
-    The plain loop keeps its spectrograms in a list, as such loops do. Used by ``python -m helpers benchmark``.
+    `imports` is what the process needs before it does anything. The plain loop keeps its spectrograms in a list.
     """
     rows = []
-    for name in list(WAYS)[1:]:
+    for name in (name for name in _WAYS if "PNG" not in name and "torch" not in name):
         row = {"way": name}
-        for size in sizes:
+        for size in _SIZES:
             with _process() as worker:
                 row["imports"] = worker.submit(_peak_mb).result()
-                worker.submit(_timed, WAYS[name], _repeat(manifest, size)).result()
+                worker.submit(_timed, _WAYS[name][0], _repeat(manifest, size)).result()
                 row[f"{size:,} clips"] = worker.submit(_peak_mb).result()
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def report(manifest: pd.DataFrame) -> None:
-    """Print both tables for the usable clips of a manifest. Used by ``python -m helpers benchmark``."""
-    from helpers.data.audit import audit
-
-    usable, _, _ = audit(manifest)
-    print(f"Log-mel spectrograms {SPEC.shape} of {manifest.attrs.get('dataset', 'clips')}, {os.cpu_count()} cores")
-    print(benchmark(usable).round(1).to_string(index=False))
-    print("\nPeak memory, MB")
-    print(memory(usable).round(0).to_string(index=False))
-
-
-def _plain(clips: pd.DataFrame, picture: Path | None) -> list[np.ndarray]:
+def _plain(clips: pd.DataFrame, spectrogram: Callable, picture: Path | None = None) -> list[np.ndarray]:
     kept = []
     for path in clips["path"]:
-        y, sr = librosa.load(path, sr=SPEC.sr, duration=SPEC.seconds)
-        y = librosa.util.fix_length(y, size=SPEC.n_samples)
-        mel = librosa.feature.melspectrogram(
-            y=y, sr=sr, n_fft=SPEC.n_fft, hop_length=SPEC.hop_length, n_mels=SPEC.n_mels
-        )
-        db = librosa.power_to_db(mel)
+        y, _ = librosa.load(path, sr=_SPEC.sr, duration=_SPEC.seconds)
+        db = librosa.power_to_db(spectrogram(librosa.util.fix_length(y, size=_SPEC.n_samples)))
         if picture:
+            # Without a figure around it, which would take several times as long: the quickest way matplotlib has.
             image.imsave(picture, db, cmap="magma", origin="lower")
             db = image.imread(picture)
         kept.append(db)
     return kept
 
 
+def _librosa_mel(y: np.ndarray) -> np.ndarray:
+    frames = {"n_fft": _SPEC.n_fft, "hop_length": _SPEC.hop_length}
+    return librosa.feature.melspectrogram(y=y, sr=_SPEC.sr, n_mels=_SPEC.n_mels, **frames)
+
+
+def _torch_loop(clips: pd.DataFrame, folder: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    window = torch.hann_window(_SPEC.n_fft)
+    bands = torch.from_numpy(librosa.filters.mel(sr=_SPEC.sr, n_fft=_SPEC.n_fft, n_mels=_SPEC.n_mels))
+
+    def mel(y):
+        how = {"window": window, "pad_mode": "constant", "return_complex": True}
+        return (bands @ torch.stft(torch.from_numpy(y), _SPEC.n_fft, _SPEC.hop_length, **how).abs() ** 2).numpy()
+
+    _plain(clips, mel)
+
+
 def _plain_loop(clips: pd.DataFrame, folder: Path) -> None:
-    _plain(clips, None)
+    _plain(clips, _librosa_mel)
 
 
 def _plain_loop_png(clips: pd.DataFrame, folder: Path) -> None:
-    # Without a figure around it: the quickest way matplotlib has. A figure per clip takes several times as long.
-    _plain(clips, folder / "picture.png")
+    _plain(clips, _librosa_mel, folder / "picture.png")
 
 
-def _ours_1(clips: pd.DataFrame, folder: Path) -> None:
-    cache.of(clips, SPEC, folder, n_jobs=1, progress=False)
+def _ours(clips: pd.DataFrame, folder: Path, n_jobs: int = 1) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        features.of(clips, _SPEC, folder, n_jobs)
 
 
 def _ours_2(clips: pd.DataFrame, folder: Path) -> None:
-    cache.of(clips, SPEC, folder, n_jobs=2, progress=False)
+    _ours(clips, folder, n_jobs=2)
 
 
-WAYS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    "plain loop, PNG and back": _plain_loop_png,
-    "plain loop": _plain_loop,
-    "helpers.cache, 1 core": _ours_1,
-    "helpers.cache, 2 cores": _ours_2,
+# Name: what to do, and with how many clips: of few, ours would leave a second core alone.
+_WAYS: dict[str, tuple[Callable[[pd.DataFrame, Path], None], int]] = {
+    "plain loop, PNG and back": (_plain_loop_png, 200),
+    "plain loop": (_plain_loop, 200),
+    "plain loop, torch.stft": (_torch_loop, 200),
+    "features.of, 1 core": (_ours, 3000),
+    "features.of, 2 cores": (_ours_2, 3000),
 }
 
 
 def _timed(way: Callable, clips: pd.DataFrame) -> tuple[float, float]:
     """Wall and processor time, s. Numerical libraries are held to one thread, so that one core is one core."""
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu = time.perf_counter(), _cpu()
         way(clips, Path(folder))
-        return time.perf_counter() - wall, time.process_time() - cpu
+        return time.perf_counter() - wall, _cpu() - cpu
 
 
-def _process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+@contextlib.contextmanager
+def _process() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as worker:
+        yield worker
+        worker.submit(_stop).result()
+
+
+def _stop() -> None:
+    # A process that was spawned would wait until joblib's workers have been idle for a minute.
+    get_reusable_executor().shutdown()
 
 
 def _repeat(manifest: pd.DataFrame, n: int) -> pd.DataFrame:
-    rows = manifest[["clip_id", "path"]].iloc[np.arange(n) % len(manifest)].reset_index(drop=True)
-    return rows.assign(clip_id=rows["clip_id"] + [f"-{i}" for i in range(n)])
+    return manifest[["path"]].iloc[np.arange(n) % len(manifest)].reset_index(drop=True)
+
+
+def _family() -> list[psutil.Process]:
+    return [psutil.Process(), *psutil.Process().children(recursive=True)]
+
+
+def _cpu() -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in _family())
 
 
 def _peak_mb() -> float:
-    """Largest resident memory this process has had, MB."""
-    with contextlib.suppress(OSError):
-        # getrusage would count the process that started this one.
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-    import psutil
-
-    usage = psutil.Process().memory_info()
-    return getattr(usage, "peak_wset", usage.rss) / 2**20
+    """Largest resident memory that this process and those it started have had, MB."""
+    peaks = []
+    for process in _family():
+        usage = process.memory_info()
+        peaks.append(getattr(usage, "peak_wset", usage.rss) / 2**20)
+        with contextlib.suppress(OSError):  # Linux
+            peaks[-1] = int(Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    return sum(peaks)

@@ -22,26 +22,26 @@ from helpers.base import ROOT, CourseError, digest, replace_with, resolve, short
 from helpers.data import folder as own_folder
 from helpers.runs import RUNS, folder
 
-NOTEBOOKS = ROOT / "notebooks"
+_NOTEBOOKS = ROOT / "notebooks"
 # What a kernel is told: no bars and players in the outputs, no notes of TensorFlow on this machine's processor.
 _ENVIRONMENT = {"COURSE_BATCH": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def numbered() -> list[Path]:
+def _numbered() -> list[Path]:
     """Notebooks of the series, in reading order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    return sorted(_NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
 def select(names: list[str], template: bool = False) -> list[Path]:
     """Notebooks whose file name starts with one of `names` ("03"); all when the list is empty."""
-    known = [*numbered(), NOTEBOOKS / "template.ipynb"] if template else numbered()
+    known = [*_numbered(), _NOTEBOOKS / "template.ipynb"] if template else _numbered()
     for name in names:
         if not any(path.name.startswith(name) for path in known):
             raise CourseError(f"No notebook starts with {name!r}; there are {', '.join(path.stem for path in known)}.")
     return [path for path in known if not names or any(path.name.startswith(name) for name in names)]
 
 
-def source_digest(notebook: nbformat.NotebookNode) -> str:
+def _source_digest(notebook: nbformat.NotebookNode) -> str:
     """Fingerprint of what a notebook says and does: the type, tags and source of every cell, not its outputs."""
     return digest([(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in notebook.cells])
 
@@ -92,7 +92,7 @@ def refresh(paths: list[Path]) -> None:
         for cell, result in zip(source.cells, made, strict=True):
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = result.outputs, result.execution_count
-        source.metadata.setdefault("course", {})["outputs_of"] = source_digest(source)
+        source.metadata.setdefault("course", {})["outputs_of"] = _source_digest(source)
         with replace_with(path) as temporary:
             nbformat.write(source, temporary)
         for figure in (folder(None, path.stem, _defaults(path)["dataset"], None) / "figures").glob("*.png"):
@@ -182,7 +182,7 @@ def _key(path: Path, settings: dict, given: dict, run_dir: Path) -> str:
     named += notebook.metadata.get("course", {}).get("needs", [])
     needed = [_recorded(place / name) for name in named if name]
     data = _data_state(settings.get("dataset"), settings.get("data_dir"))
-    return digest(source_digest(notebook), code.hexdigest(), given, data, needed)
+    return digest(_source_digest(notebook), code.hexdigest(), given, data, needed)
 
 
 def _data_state(dataset: str | None, data_dir: str | os.PathLike | None) -> list[int] | None:

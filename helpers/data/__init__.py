@@ -17,14 +17,15 @@ from types import ModuleType
 import pandas as pd
 
 from helpers import base
-from helpers.base import CourseError
+from helpers.base import CourseError, short
 from helpers.data import esc50, folder, fsd50k, fsdkaggle2018, speech_commands, tut2017
 from helpers.data.audit import audit
 from helpers.data.declare import draw
-from helpers.data.manifest import COLUMNS, SPLITS, validate
 from helpers.data.splits import Round, groups, inner_folds, make_folds, rounds, shared_groups
 
-DATASETS: dict[str, ModuleType] = {
+_COLUMNS = ["clip_id", "path", "label", "split", "fold", "group", "duration"]
+_SPLITS = ("train", "validation", "test")
+_DATASETS: dict[str, ModuleType] = {
     "fsd50k": fsd50k,
     "esc50": esc50,
     "tut2017": tut2017,
@@ -32,6 +33,31 @@ DATASETS: dict[str, ModuleType] = {
     "speech_commands": speech_commands,
     "folder": folder,
 }
+
+
+def _validate(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Check a manifest and bring it into its standard form."""
+    missing = [column for column in ("clip_id", "path") if column not in manifest]
+    if missing:
+        raise CourseError(f"The manifest lacks the column(s) {', '.join(missing)}; every clip needs an id and a path.")
+    attrs = dict(manifest.attrs)
+    rest = [column for column in manifest.columns if column not in _COLUMNS]
+    manifest = manifest.reindex(columns=_COLUMNS + rest).reset_index(drop=True)
+    repeated = manifest.loc[manifest["clip_id"].duplicated(keep=False), "clip_id"].unique()
+    if len(repeated):
+        raise CourseError(f"{len(repeated)} clip ids stand in more than one row, the first: {list(repeated[:3])}.")
+    unknown = set(manifest["split"].dropna()) - set(_SPLITS)
+    if unknown:
+        rows = manifest.loc[manifest["split"].isin(unknown), "clip_id"].head(3).tolist()
+        raise CourseError(
+            f"Unknown split {sorted(unknown)} (clips {rows} ...); use one of {_SPLITS} or leave it empty."
+        )
+    for column in ("clip_id", "path", "label", "split", "group"):
+        manifest[column] = manifest[column].astype(object).where(manifest[column].notna(), None)
+    manifest["fold"] = manifest["fold"].astype("Int64")
+    manifest["duration"] = manifest["duration"].astype(float)
+    manifest.attrs = attrs
+    return manifest
 
 
 def load(
@@ -52,41 +78,59 @@ def load(
     if data_dir is None or str(data_dir) == "":
         data_dir = _sample(dataset)
     data_dir = base.resolve(data_dir)
-    manifest = validate(module.load(data_dir, **options))
+    manifest = _validate(module.load(data_dir, **options))
     manifest.attrs.update(dataset=dataset, data_dir=str(data_dir))
     return manifest if limit is None else draw(manifest, int(limit), seed)
 
 
-def download(dataset: str, dest: str | os.PathLike) -> Path:
-    """Download and unpack a dataset, and give its tree; what is complete already is left alone."""
-    from helpers.data.download import fetch
+def about(manifest: pd.DataFrame) -> str:
+    """Say what a manifest was loaded from, under which licence, whom to cite, and what the reader should know."""
+    info, data_dir = _module(manifest.attrs["dataset"]).INFO, Path(manifest.attrs["data_dir"])
+    lines = [f"{info.title}, {len(manifest)} clips in {short(data_dir)}"]
+    if data_dir.is_relative_to(base.SAMPLE):
+        lines = [f"The embedded sample: {len(manifest)} synthesised clips in the layout of {info.title}."]
+    elif info.citation:
+        lines += [f"Licence: {info.licence}.", f"Cite: {info.citation}."]
+    return "\n".join([*lines, *([f"Note: {manifest.attrs['warning']}"] if "warning" in manifest.attrs else [])])
 
-    about = _module(dataset).INFO
-    if not about.files:
-        raise CourseError(f"{about.title}: these are your own recordings, there is nothing to download.")
-    for remote in about.files:
-        fetch(remote, dest)
-    return Path(dest).expanduser().absolute() / about.folder
+
+def fetch(dataset: str, dest: str | os.PathLike) -> Path:
+    """Download and unpack a dataset, and give its tree; what is complete already is left alone."""
+    from helpers.data import download
+
+    info, dest = _module(dataset).INFO, Path(dest).expanduser().absolute()
+    if not info.files:
+        raise CourseError(f"{info.title}: these are your own recordings, there is nothing to download.")
+    print(f"{info.title} ({info.homepage})\nLicence: {info.licence}.\nCite: {info.citation}.")
+    missing = [remote for remote in info.files if not download.is_complete(remote, dest)]
+    if len(missing) == len(info.files):  # later, each archive looks for the room that it needs
+        download.check_space(dest, info.disk_bytes, info.title)
+    for remote in info.files:
+        download.fetch(remote, dest)
+    return dest / info.folder
 
 
 def make_sample(**options: object) -> Path:
     """Make the embedded sample, unless it is there and current."""
+    return _recipe().make(**options)
+
+
+def _recipe() -> ModuleType:
     if str(base.DATA) not in sys.path:
         sys.path.append(str(base.DATA))  # the recipe lies beside the data and is no part of the package
     import recipe
 
-    return recipe.make(**options)
+    return recipe
 
 
 def _module(dataset: str) -> ModuleType:
-    if dataset not in DATASETS:
-        raise CourseError(f"Unknown dataset {dataset!r}; there are: {', '.join(DATASETS)}.")
-    return DATASETS[dataset]
+    if dataset not in _DATASETS:
+        raise CourseError(f"Unknown dataset {dataset!r}; there are: {', '.join(_DATASETS)}.")
+    return _DATASETS[dataset]
 
 
 def _sample(dataset: str) -> Path:
-    tree = base.SAMPLE / DATASETS[dataset].INFO.folder
-    if not tree.is_dir():
-        print(f"Making the sample recordings in {base.SAMPLE} (once, under a minute) ...")
+    if not _recipe().is_current(dataset):
+        print(f"Making the sample recordings in {short(base.SAMPLE)} (once, under a minute) ...")
         make_sample()
-    return tree
+    return base.SAMPLE / _DATASETS[dataset].INFO.folder

@@ -7,16 +7,18 @@ place. A list of what was unpacked is written last; with it, a second run skips 
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -27,61 +29,32 @@ import requests
 from helpers.base import CourseError, write_json
 from helpers.base import progress as progress_bar
 from helpers.data.declare import RemoteFile, gigabytes
-from helpers.data.splitzip import open_split
 
 # pooch reads 1 KiB at a time unless told otherwise, which is three times slower.
 _CHUNK = 2**20
 _WORK = ".downloads"
 
 
-def fetch(remote: RemoteFile, dest: str | os.PathLike, progress: bool = True, retries: int = 2) -> Path:
-    """Download one file, check it, and unpack it if it is an archive.
-
-    Parameters
-    ----------
-    remote : RemoteFile
-        What to fetch, with its checksum and the folder inside `dest` that receives its content.
-    dest : path
-        Folder for datasets. ``dest/.downloads`` holds what is under way, and the lists of what is complete.
-    progress : bool
-        Show progress bars.
-    retries : int
-        How often a failed transfer is tried again.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder with the content, or the file itself when it is kept as it is.
-
-    Raises
-    ------
-    CourseError
-        The transfer failed, the file is not what was published, the archive is damaged or tries to write outside its
-        folder, or the disk is full. What was complete before stays; nothing half done is left where a loader looks.
-
-    Notes
-    -----
-    Used by `helpers.datasets.download`.
-    """
+def fetch(remote: RemoteFile, dest: str | os.PathLike, retries: int = 2) -> Path:
+    """Download one file, check it, and unpack it if it is an archive."""
     dest = Path(dest).expanduser().absolute()
     name = _name(remote.url)
     target = dest / (remote.unpack_to if remote.unpack_to is not None else name)
     done = dest / _WORK / f"{name}.json"
-    if _complete(done, remote, target):
+    if is_complete(remote, dest):
         print(f"{name}: complete, nothing to do.")
         return target
     with _explained(name, dest):
         work = dest / _WORK
         work.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(work)
-        _check_space(dest, 2 * (remote.size or 0), name)
-        parts = [_retrieve(url, None, work, progress, retries) for url in remote.parts]
-        parts.append(_retrieve(remote.url, remote.hash, work, progress, retries))
+        parts = [_retrieve(url, None, work, retries) for url in remote.parts]
+        parts.append(_retrieve(remote.url, remote.hash, work, retries))
         if remote.unpack_to is None:
             os.replace(parts[0], target)
             sizes = {"": target.stat().st_size}
         else:
-            sizes = _unpack(parts, remote.strip, target, work / f"unpack-{name}", progress)
+            sizes = _unpack(parts, remote.strip, target, work / f"unpack-{name}")
         write_json(done, {"url": remote.url, "hash": remote.hash, "files": sizes})
         for part in parts:
             part.unlink(missing_ok=True)
@@ -92,8 +65,10 @@ def _name(url: str) -> str:
     return url.partition("?")[0].rstrip("/").rpartition("/")[2]
 
 
-def _complete(done: Path, remote: RemoteFile, target: Path) -> bool:
-    """Say whether everything the list names is there, in full length."""
+def is_complete(remote: RemoteFile, dest: Path) -> bool:
+    """Say whether everything that was unpacked of a file is there, in full length."""
+    target = dest / (remote.unpack_to if remote.unpack_to is not None else _name(remote.url))
+    done = dest / _WORK / f"{_name(remote.url)}.json"
     try:
         record = json.loads(done.read_text(encoding="utf-8"))
         if (record["url"], record["hash"]) != (remote.url, remote.hash):
@@ -110,8 +85,9 @@ def _remove_leftovers(work: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _check_space(dest: Path, needed: int, name: str) -> None:
-    free = shutil.disk_usage(dest).free
+def check_space(dest: Path, needed: int, name: str) -> None:
+    """Raise CourseError unless so many bytes are free where `dest` is, or will be."""
+    free = shutil.disk_usage(next(place for place in (dest, *dest.parents) if place.exists())).free
     if needed > free:
         raise CourseError(
             f"{name} needs about {gigabytes(needed)} in {dest}, but {gigabytes(free)} are free. "
@@ -119,16 +95,16 @@ def _check_space(dest: Path, needed: int, name: str) -> None:
         )
 
 
-def _retrieve(url: str, known_hash: str | None, work: Path, progress: bool, retries: int) -> Path:
+def _retrieve(url: str, known_hash: str | None, work: Path, retries: int) -> Path:
     """Fetch one file into `work`; pooch moves it to its name only when its checksum is right."""
     name = _name(url)
     if url.startswith("doi:"):
         known_hash = _registry(url.rpartition("/")[0]).get(name)
         if known_hash is None:
             raise CourseError(f"The record {url.rpartition('/')[0]} holds no file {name}.")
-        downloader = pooch.DOIDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=60)
+        downloader = pooch.DOIDownloader(progressbar=True, chunk_size=_CHUNK, timeout=60)
     else:
-        downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=60)
+        downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=_CHUNK, timeout=60)
     if known_hash is None:
         raise CourseError(f"{url} is declared without a checksum; what arrives could not be verified.")
     store = pooch.create(path=work, base_url="", registry={name: known_hash}, urls={name: url}, retry_if_failed=retries)
@@ -143,13 +119,13 @@ def _registry(doi: str) -> dict[str, str]:
     return dict(store.registry)
 
 
-def _unpack(parts: list[Path], strip: int, target: Path, folder: Path, progress: bool) -> dict[str, int]:
+def _unpack(parts: list[Path], strip: int, target: Path, folder: Path) -> dict[str, int]:
     """Unpack into `folder`, then move everything to `target`; give the size of every file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     sizes: dict[str, int] = {}
     try:
-        with _members(parts) as members, progress_bar(desc="unpack", unit=" files", disable=not progress) as bar:
+        with _members(parts) as members, progress_bar(desc="unpack", unit=" files") as bar:
             for name, size, open_member in members:
                 inner = _inside(name, strip)
                 if inner is None:
@@ -173,9 +149,9 @@ def _unpack(parts: list[Path], strip: int, target: Path, folder: Path, progress:
 def _members(parts: list[Path]) -> Iterator[Iterator[tuple[str, int, Callable[[], BinaryIO]]]]:
     """Open an archive and go through its files: name, size, and a function that opens the content."""
     if parts[-1].suffix == ".zip":
-        with open_split(parts) if len(parts) > 1 else zipfile.ZipFile(parts[0]) as archive:
+        with _open_split(parts) if len(parts) > 1 else zipfile.ZipFile(parts[0]) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-            _check_space(parts[0].parent, sum(info.file_size for info in infos), f"What {parts[-1].name} holds")
+            check_space(parts[0].parent, sum(info.file_size for info in infos), f"What {parts[-1].name} holds")
             for info in infos:
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise CourseError(f"The archive holds a link ({info.filename}); it is not unpacked.")
@@ -243,3 +219,56 @@ def _explained(name: str, dest: Path) -> Iterator[None]:
                 f"Make room there, or choose another folder. {again}"
             ) from error
         raise CourseError(f"{name}: {error}. {again}") from error
+
+
+@contextmanager
+def _open_split(parts: list[Path]):
+    """Open a split zip (.z01, .z02, ..., .zip), given all its parts in order, without a joined copy on the disk.
+
+    Places are counted from the start of a part, whose number zipfile keeps as `ZipInfo.volume`.
+    """
+    sizes = [part.stat().st_size for part in parts]
+    starts = [sum(sizes[:n]) for n in range(len(parts))]
+    tail = parts[-1].read_bytes()[-66_000:]
+    end = tail.rfind(b"PK\5\6")
+    _, n_entries, size, _ = struct.unpack("<2H2I", tail[end + 8 : end + 20])
+    if (wide := tail.rfind(b"PK\6\6", 0, end)) >= 0:
+        end, (_, n_entries, size) = wide, struct.unpack("<3Q", tail[wide + 24 : wide + 48])
+    # Behind the table of contents, an end record that knows of one part only.
+    sizes[-1] -= len(tail) - end
+    record = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, n_entries, n_entries, size, 0, 0)
+    with ExitStack() as stack:
+        files = [stack.enter_context(part.open("rb")) for part in parts]
+        archive = stack.enter_context(zipfile.ZipFile(_Joined([*files, io.BytesIO(record)], [*sizes, len(record)])))
+        if any(info.volume >= len(parts) for info in archive.infolist()):
+            raise zipfile.BadZipFile("a part is missing")
+        for info in archive.infolist():  # zipfile has added where the table begins, as if all lay in its part
+            info.header_offset += starts[info.volume] - archive.start_dir
+        yield archive
+
+
+class _Joined(io.RawIOBase):
+    """Several files read as one."""
+
+    def __init__(self, files, sizes):
+        self.files, self.sizes, self.position = files, sizes, 0
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=0):
+        self.position = offset + (0, self.position, sum(self.sizes))[whence]
+        return self.position
+
+    def tell(self):
+        return self.position
+
+    def read(self, n=-1):
+        found, start, stop = b"", 0, sum(self.sizes) if n is None or n < 0 else self.position + n
+        for file, size in zip(self.files, self.sizes, strict=True):
+            if start <= self.position < min(stop, start + size):
+                file.seek(self.position - start)
+                found += file.read(min(stop, start + size) - self.position)
+                self.position = min(stop, start + size)
+            start += size
+        return found

@@ -6,7 +6,7 @@ import os
 
 import pandas as pd
 
-from helpers.data.declare import Info, RemoteFile, find_root, ignored_files, read_table
+from helpers.data.declare import Info, RemoteFile, find_root, read_table
 
 _COMMIT = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6"
 
@@ -15,12 +15,12 @@ INFO = Info(
     title="ESC-50",
     folder="ESC-50-master",
     marker="meta/esc50.csv",
-    task="50 environmental sounds (10 of them are ESC-10), one label per clip of 5 s",
     licence="CC BY-NC 3.0 (the ESC-10 part: CC BY 3.0)",
     citation="K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015, "
     "doi:10.1145/2733373.2806390",
     homepage="https://github.com/karolpiczak/ESC-50",
     size_bytes=645_832_161,
+    disk_bytes=1_600_000_000,
     # Pinned to a commit: the archive of a branch moves, and its checksum with it.
     files=(
         RemoteFile(
@@ -35,45 +35,17 @@ INFO = Info(
 
 
 def load(data_dir: str | os.PathLike, esc10_only: bool = False) -> pd.DataFrame:
-    """Load ESC-50: `fold` is the official fold, `group` the Freesound recording a clip was cut from.
-
-    Parameters
-    ----------
-    data_dir : path
-        ``ESC-50-master`` (or ``ESC-50-<commit>``), or the folder that contains it.
-    esc10_only : bool
-        Keep the ten classes of ESC-10.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Manifest, besides with `target` (int), `esc10` (bool), `source` (str) and `take` (str).
-
-    Raises
-    ------
-    DataMissing
-        There is no ``meta/esc50.csv``.
-
-    Notes
-    -----
-    Used by every notebook, through `helpers.datasets.load`.
-    """
+    """Load ESC-50: `fold` is the official fold, `group` the Freesound recording a clip was cut from."""
     root = find_root(data_dir, INFO, pattern="ESC-50-*")
     table = read_table(root / "meta" / "esc50.csv")
     if esc10_only:
         table = table[table["esc10"] == "True"]
-    manifest = pd.DataFrame(
+    return pd.DataFrame(
         {
             "clip_id": table["filename"].str.removesuffix(".wav"),
             "path": [str(root / "audio" / name) for name in table["filename"]],
             "label": table["category"],
             "fold": table["fold"].astype(int),
             "group": table["src_file"],
-            "target": table["target"].astype(int),
-            "esc10": table["esc10"] == "True",
-            "source": table["src_file"],
-            "take": table["take"],
         }
     )
-    manifest.attrs["ignored"] = {} if esc10_only else ignored_files([root / "audio"], manifest["path"])
-    return manifest

@@ -16,9 +16,8 @@ INFO = Info(
     title="Your own recordings",
     folder="folder",
     marker="",
-    task="whatever your folders or your CSV name",
-    licence="yours",
-    citation="none",
+    licence="",
+    citation="",
     homepage="",
 )
 
@@ -35,36 +34,7 @@ _NO_GROUP = (
 
 
 def load(data_dir: str | os.PathLike, group_pattern: str | None = None) -> pd.DataFrame:
-    """Load recordings from folders named after their class, or as a CSV lists them.
-
-    Parameters
-    ----------
-    data_dir : path
-        A folder with one sub-folder per class; or a CSV; or a folder with exactly one CSV that has the columns path
-        and label. The optional columns group, split and fold are used; others are kept as they are.
-    group_pattern : str, optional
-        Regular expression with one group, searched in the file name: ``"^([^_]+)_"`` takes what stands before the
-        first underscore as the group. A `group` column comes first.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Manifest. Recordings beside the class folders have no label (None). ``attrs["warning"]`` says when no group is
-        known, ``attrs["ignored"]`` counts files that are not audio.
-
-    Raises
-    ------
-    DataMissing
-        Nothing of the kind is there.
-    CourseError
-        A CSV lacks a column, or its folds are not whole numbers.
-    CourseError
-        `group_pattern` is not a regular expression with one group, or fits no file name.
-
-    Notes
-    -----
-    Used by every notebook, through `helpers.datasets.load`.
-    """
+    """Load recordings from folders named after their class, or as a CSV lists them."""
     root = Path(data_dir).expanduser().absolute()
     table_path = _table(root)
     manifest = _from_table(table_path) if table_path else _from_folders(root)
@@ -85,6 +55,9 @@ def _table(root: Path) -> Path | None:
     if not root.is_dir():
         raise DataMissing(f"{root} does not exist. {_LAYOUT}")
     tables = [path for path in sorted(root.glob("*.csv")) if {"path", "label"} <= set(_header(path))]
+    for path in root.glob("*.csv"):
+        if any(";" in name and {"path", "label"} <= set(name.split(";")) for name in _header(path)):
+            raise CourseError(f"{path} parts its columns with semicolons. Save it as CSV with commas. {_LAYOUT}")
     if len(tables) > 1:
         raise DataMissing(f"{root} holds several CSV with path and label; pass the one you mean as data_dir.")
     return tables[0] if tables else None
@@ -98,7 +71,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _from_table(path: Path) -> pd.DataFrame:
-    table = read_table(path, encoding="utf-8-sig")
+    table = read_table(path, f"Save it as CSV with commas, in UTF-8. {_LAYOUT}", encoding="utf-8-sig")
     if not {"path", "label"} <= set(table.columns):
         raise CourseError(f"{path} has the columns {list(table.columns)}. {_LAYOUT}")
     table.insert(0, "clip_id", [Path(name).as_posix() for name in table["path"]])
@@ -116,20 +89,17 @@ def _from_table(path: Path) -> pd.DataFrame:
 
 
 def _from_folders(root: Path) -> pd.DataFrame:
-    rows, not_audio = [], 0
+    rows = []
     for path in sorted(root.rglob("*")):
         if path.is_dir():
             continue
         name = path.relative_to(root)
         # Hidden files beside recordings (such as macOS's ._name.wav) carry the suffix, not the sound.
         if path.suffix.lower() not in AUDIO_SUFFIXES or any(part.startswith(".") for part in name.parts):
-            not_audio += 1
             continue
         label = name.parts[0] if len(name.parts) > 1 else None
         rows.append({"clip_id": name.as_posix(), "path": str(path), "label": label})
-    manifest = pd.DataFrame(rows, columns=["clip_id", "path", "label"])
-    manifest.attrs["ignored"] = {"not audio": not_audio} if not_audio else {}
-    return manifest
+    return pd.DataFrame(rows, columns=["clip_id", "path", "label"])
 
 
 def _groups(names: list[str], pattern: str) -> list[str | None]:

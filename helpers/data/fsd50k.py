@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.base import CourseError, DataMissing
 from helpers.data import wrangle
-from helpers.data.declare import Info, RemoteFile, find_root, ignored_files, read_table
+from helpers.data.declare import Info, RemoteFile, find_root, read_table
 
 _DOI = "10.5281/zenodo.4060432"
 
@@ -25,13 +25,12 @@ INFO = Info(
     title="FSD50K",
     folder="FSD50K",
     marker="FSD50K.ground_truth/dev.csv",
-    task="eight classes wrangled from free-text tags (the dataset's own 200 labels give the truth)",
     licence="Creative Commons, one licence per clip (column `license`); the collection CC BY 4.0",
     citation="E. Fonseca, X. Favory, J. Pons, F. Font, X. Serra, FSD50K: an Open Dataset of Human-Labeled Sound "
     "Events, IEEE/ACM TASLP 30, 2022, arXiv:2010.00475",
     homepage="https://doi.org/10.5281/zenodo.4060432",
     size_bytes=24_000_000_000,
-    doi=_DOI,
+    disk_bytes=53_000_000_000,
     files=(
         _remote("FSD50K.ground_truth"),
         _remote("FSD50K.metadata"),
@@ -49,33 +48,7 @@ def load(
     tag_lists: str | os.PathLike | None = None,
     typos: bool = False,
 ) -> pd.DataFrame:
-    """Load FSD50K: `label` is the class wrangled from the tags, `truth` the class of the ground-truth labels.
-
-    Parameters
-    ----------
-    data_dir : path
-        Folder with ``FSD50K.ground_truth``, ``FSD50K.metadata`` and the audio folders, or its parent.
-    tag_lists : path, optional
-        Your own lists instead of ``data/tag_lists.toml``.
-    typos : bool
-        Let tags match that differ from a listed word by a slip of the keyboard.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Manifest; `split` from the published dev split (train, validation) with eval as test, `group` the uploader;
-        besides `tags` (list of str), `title`, `description`, `license`, `uploader`, `truth` (str) and `truth_labels`
-        (list of str). Clips without metadata have no tags and no label.
-
-    Raises
-    ------
-    DataMissing
-        Ground truth or metadata are not there.
-
-    Notes
-    -----
-    Used by every notebook, through `helpers.datasets.load`.
-    """
+    """Load FSD50K: `label` is the class wrangled from the tags, `truth` the class of the ground-truth labels."""
     root = find_root(data_dir, INFO)
     dev = read_table(root / "FSD50K.ground_truth" / "dev.csv").assign(part="dev")
     test = read_table(root / "FSD50K.ground_truth" / "eval.csv").assign(part="eval", split="test")
@@ -90,7 +63,7 @@ def load(
     crosswalk = wrangle.read_crosswalk()
     truth_labels = [[name for name in text.split(",") if name] for text in table["labels"]]
     tags = [list(clip.get("tags", [])) for clip in clips]
-    manifest = pd.DataFrame(
+    return pd.DataFrame(
         {
             "clip_id": table["fname"],
             "path": [
@@ -105,16 +78,10 @@ def load(
             "group": [clip.get("uploader") for clip in clips],
             "tags": tags,
             "title": [clip.get("title") for clip in clips],
-            "description": [clip.get("description") for clip in clips],
-            "license": [clip.get("license") for clip in clips],
-            "uploader": [clip.get("uploader") for clip in clips],
             "truth": [wrangle.truth_class(names, crosswalk) for names in truth_labels],
             "truth_labels": truth_labels,
         }
     )
-    audio = [root / "FSD50K.dev_audio", root / "FSD50K.eval_audio"]
-    manifest.attrs["ignored"] = ignored_files(audio, manifest["path"])
-    return manifest
 
 
 def _clips_info(root: Path, part: str) -> dict[str, dict]:

@@ -6,7 +6,7 @@ import os
 
 import pandas as pd
 
-from helpers.data.declare import Info, RemoteFile, find_root, ignored_files, read_table
+from helpers.data.declare import Info, RemoteFile, find_root, read_table
 
 _DOI = "10.5281/zenodo.2552860"
 
@@ -15,13 +15,12 @@ INFO = Info(
     title="FSDKaggle2018",
     folder="FSDKaggle2018",
     marker="FSDKaggle2018.meta/train_post_competition.csv",
-    task="41 sounds and instruments, one label per clip, 3,710 of 9,473 training labels verified",
     licence="Creative Commons, one licence per clip (column `license`)",
     citation="E. Fonseca et al., General-purpose tagging of Freesound audio with AudioSet labels, DCASE 2018, "
     "arXiv:1807.09902",
     homepage="https://doi.org/10.5281/zenodo.2552860",
     size_bytes=4_600_000_000,
-    doi=_DOI,
+    disk_bytes=10_000_000_000,
     files=tuple(
         RemoteFile(url=f"doi:{_DOI}/FSDKaggle2018.{part}.zip", unpack_to="FSDKaggle2018")
         for part in ("meta", "doc", "audio_train", "audio_test")
@@ -33,26 +32,6 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
     """Load FSDKaggle2018: `split` is train or test, `group` the Freesound recording.
 
     Test rows that the competition ignored have no label (None); the audit sets them aside and says so.
-
-    Parameters
-    ----------
-    data_dir : path
-        Folder with ``FSDKaggle2018.meta`` and the audio folders, or its parent.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Manifest, besides with `verified` (bool: a person confirmed the label; test labels all are), `usage`
-        ("Public", "Private", "Ignored" for test rows), `license` and `source` (Freesound id).
-
-    Raises
-    ------
-    DataMissing
-        The metadata are not there.
-
-    Notes
-    -----
-    Used by every notebook, through `helpers.datasets.load`.
     """
     root = find_root(data_dir, INFO)
     meta = root / "FSDKaggle2018.meta"
@@ -62,7 +41,7 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
     train["verified"] = train["manually_verified"] == "1"
     test["verified"] = test["usage"] != "Ignored"
     table = pd.concat([train, test], ignore_index=True)
-    manifest = pd.DataFrame(
+    return pd.DataFrame(
         {
             "clip_id": table["fname"].str.removesuffix(".wav"),
             "path": [str(root / folder / name) for folder, name in zip(table["folder"], table["fname"], strict=True)],
@@ -70,11 +49,5 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
             "split": table["split"],
             "group": table["freesound_id"],
             "verified": table["verified"],
-            "usage": table["usage"].where(table["usage"] != ""),
-            "license": table["license"],
-            "source": table["freesound_id"],
         }
     )
-    audio = [root / "FSDKaggle2018.audio_train", root / "FSDKaggle2018.audio_test"]
-    manifest.attrs["ignored"] = ignored_files(audio, manifest["path"])
-    return manifest

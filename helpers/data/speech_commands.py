@@ -17,11 +17,11 @@ INFO = Info(
     title="Speech Commands v0.02",
     folder="speech_commands_v0.02",
     marker="testing_list.txt",
-    task="35 spoken words, one per clip of 1 s",
     licence="CC BY 4.0",
     citation="P. Warden, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, 2018, arXiv:1804.03209",
     homepage="https://arxiv.org/abs/1804.03209",
     size_bytes=2_300_000_000,
+    disk_bytes=6_000_000_000,
     files=(
         RemoteFile(
             url="https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
@@ -31,36 +31,11 @@ INFO = Info(
     ),
 )
 
-_NAME = re.compile(r"(?P<speaker>[^_]+)_nohash_(?P<take>\d+)")
+_NAME = re.compile(r"(?P<speaker>[^_]+)_nohash_\d+")
 
 
 def load(data_dir: str | os.PathLike, words: Sequence[str] | None = None) -> pd.DataFrame:
-    """Load Speech Commands: `split` comes from the two published lists, `group` is the speaker.
-
-    Parameters
-    ----------
-    data_dir : path
-        The folder with one sub-folder per word, or its parent.
-    words : sequence of str, optional
-        Words to keep; None keeps all.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Manifest, besides with `take` (int). The long recordings of background noise are no words: they are not rows,
-        their paths stand in ``attrs["background_noise"]``.
-
-    Raises
-    ------
-    DataMissing
-        The lists are not there.
-    CourseError
-        A word has no folder.
-
-    Notes
-    -----
-    Used by every notebook, through `helpers.datasets.load`.
-    """
+    """Load Speech Commands: `split` comes from the two published lists, `group` is the speaker."""
     root = find_root(data_dir, INFO)
     folders = sorted(f.name for f in os.scandir(root) if f.is_dir() and not f.name.startswith(("_", ".")))
     unknown = sorted(set(words or []) - set(folders))
@@ -70,13 +45,12 @@ def load(data_dir: str | os.PathLike, words: Sequence[str] | None = None) -> pd.
     split_of = _lists(root)
     # What a list names but the disk lacks stays a row, so that the audit can report it.
     names = {name for name in split_of if name.partition("/")[0] in chosen}
-    not_audio = 0
     for word in chosen:
-        for entry in os.scandir(root / word):
-            if Path(entry.name).suffix.lower() in AUDIO_SUFFIXES:
-                names.add(f"{word}/{entry.name}")
-            else:
-                not_audio += 1
+        recordings = [
+            entry.name for entry in os.scandir(root / word) if Path(entry.name).suffix.lower() in AUDIO_SUFFIXES
+        ]
+        # Hidden files beside recordings (such as macOS's ._name.wav) carry the suffix, not the sound.
+        names.update(f"{word}/{name}" for name in recordings if not name.startswith("."))
     ordered = sorted(names)
     found = [_NAME.fullmatch(Path(name).stem) for name in ordered]
     manifest = pd.DataFrame(
@@ -86,10 +60,8 @@ def load(data_dir: str | os.PathLike, words: Sequence[str] | None = None) -> pd.
             "label": [name.partition("/")[0] for name in ordered],
             "split": [split_of.get(name, "train") for name in ordered],
             "group": [match["speaker"] if match else None for match in found],
-            "take": pd.array([int(match["take"]) if match else None for match in found], dtype="Int64"),
         }
     )
-    manifest.attrs["ignored"] = {"not audio": not_audio} if not_audio else {}
     manifest.attrs["background_noise"] = [str(path) for path in sorted(root.glob("_background_noise_/*.wav"))]
     return manifest
 

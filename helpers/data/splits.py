@@ -13,17 +13,7 @@ from helpers.base import CourseError
 
 @dataclass(frozen=True)
 class Round:
-    """One division of a manifest; every array holds row positions.
-
-    Attributes
-    ----------
-    name : str
-        `fold3` (the fold that is tested) or `split` (a fixed split).
-    train, validation, test : np.ndarray [shape=(n,), dtype=int64]
-        Rows to learn from, to choose by, and to score once.
-    set_aside : np.ndarray [shape=(n,), dtype=int64]
-        Rows used nowhere, because their group also stands on a side that must stay clean.
-    """
+    """One division of a manifest; every array holds row positions."""
 
     name: str
     train: np.ndarray
@@ -38,55 +28,20 @@ class Round:
 
 
 def groups(manifest: pd.DataFrame) -> np.ndarray:
-    """Group of every clip; a clip without one is a group of its own.
-
-    Parameters
-    ----------
-    manifest : pandas.DataFrame
-
-    Returns
-    -------
-    np.ndarray [shape=(n,), dtype=object]
-    """
+    """Group of every clip; a clip without one is a group of its own."""
     return (
         manifest["group"].where(manifest["group"].notna(), "clip " + manifest["clip_id"].astype(str)).to_numpy(object)
     )
 
 
 def shared_groups(manifest: pd.DataFrame, one: np.ndarray, other: np.ndarray) -> list[str]:
-    """Groups that have clips among both sets of rows (an empty list is what a split should give).
-
-    Used by notebooks 01, 03 and 07.
-    """
+    """Groups that have clips among both sets of rows (an empty list is what a split should give)."""
     group = groups(manifest)
     return sorted(set(group[one]) & set(group[other]))
 
 
 def make_folds(manifest: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Deal the clips to folds: classes evenly, every group whole.
-
-    Parameters
-    ----------
-    manifest : pandas.DataFrame
-    n_folds : int
-        Wanted folds; fewer are made when a class has fewer groups than that.
-    seed : int
-
-    Returns
-    -------
-    np.ndarray [shape=(n,), dtype=int64]
-        Fold of every clip, from 1.
-
-    Raises
-    ------
-    CourseError
-        A class has only one group, so that no split can have it on both sides.
-
-    Notes
-    -----
-    scikit-learn's StratifiedGroupKFold. Used by notebook 06, and by 01, 02, 03 and 05 through
-    `rounds`, where a dataset publishes neither split nor folds.
-    """
+    """Deal the clips to folds: classes evenly, every group whole."""
     label, group = manifest["label"].to_numpy(object), groups(manifest)
     per_class = pd.Series(group).groupby(label).nunique()
     if per_class.min() < 2:
@@ -103,26 +58,7 @@ def make_folds(manifest: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> np.nd
 
 
 def inner_folds(manifest: pd.DataFrame, rows: np.ndarray, n_folds: int = 3, seed: int = 0) -> list[tuple]:
-    """Folds inside the development rows of a round, for choosing hyperparameters without touching the test rows.
-
-    Parameters
-    ----------
-    manifest : pandas.DataFrame
-    rows : np.ndarray [shape=(n,)]
-        Development rows of a round.
-    n_folds : int
-        Wanted folds; where the dataset has official folds, those are used instead.
-    seed : int
-
-    Returns
-    -------
-    list of (np.ndarray, np.ndarray)
-        Positions within `rows` to fit on and to score on, as scikit-learn's `cv` argument takes them.
-
-    Notes
-    -----
-    Used by notebooks 05 and 06.
-    """
+    """Folds inside the development rows of a round, for choosing hyperparameters without touching the test rows."""
     part = manifest.iloc[rows].reset_index(drop=True)
     official = part["fold"].notna().all()
     fold = part["fold"].to_numpy(np.int64) if official else make_folds(part, n_folds, seed)
@@ -137,34 +73,19 @@ def rounds(manifest: pd.DataFrame, n_rounds: int | None = None, seed: int = 0) -
     neither (or with one side only, as in an excerpt of a dataset) gets five folds of whole groups.
     Where a group stands on two sides, the clips on the less protected side (train before validation before test) are
     set aside.
-
-    Parameters
-    ----------
-    manifest : pandas.DataFrame
-        Usable clips (`helpers.audit`); those without a label take no part.
-    n_rounds : int, optional
-        Do only the first so many rounds; None means all.
-    seed : int
-        For the folds and the validation set that have to be drawn.
-
-    Returns
-    -------
-    list of Round
-
-    Raises
-    ------
-    CourseError
-        A side would be empty, or a class has one group only.
-
-    Notes
-    -----
-    Used by every notebook.
     """
     labelled = np.flatnonzero(manifest["label"].notna())
     if not len(labelled):
         raise CourseError("No clip of this manifest has a label, so nothing can be learnt or scored.")
     table = manifest.iloc[labelled].reset_index(drop=True)
     split = table["split"].to_numpy(object, copy=True)
+    for column in ("fold", "split"):
+        blank = table[column].isna()
+        if blank.any() and not blank.all() and not (column == "split" and table["fold"].notna().all()):
+            raise CourseError(
+                f"{blank.sum()} of {len(table)} clips have no {column}, such as {list(table['clip_id'][blank][:3])}. "
+                f"Give every clip a {column}, or leave the whole column empty."
+            )
     if table["fold"].notna().all():
         sides = _rotate(table["fold"].to_numpy(np.int64))
     elif {"train", "test"} <= set(split):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.base import CourseError
-from helpers.data.declare import Info, RemoteFile, find_root, ignored_files, read_table
+from helpers.data.declare import Info, RemoteFile, find_root, read_table
 
 _FOLDER = "TUT-acoustic-scenes-2017-development"
 _DOI = "10.5281/zenodo.400515"
@@ -18,13 +18,12 @@ INFO = Info(
     title="TUT Acoustic Scenes 2017, development set",
     folder=_FOLDER,
     marker="meta.txt",
-    task="15 acoustic scenes, one label per segment of 10 s",
     licence="free for non-commercial use (EULA.pdf beside the data)",
     citation="A. Mesaros, T. Heittola, T. Virtanen, TUT database for acoustic scene classification and sound event "
     "detection, EUSIPCO 2016",
     homepage="https://doi.org/10.5281/zenodo.400515",
     size_bytes=10_700_000_000,
-    doi=_DOI,
+    disk_bytes=13_500_000_000,
     files=tuple(
         RemoteFile(url=f"doi:{_DOI}/{_FOLDER}.{part}.zip", unpack_to=".")
         for part in ["meta", "doc", "error", *(f"audio.{n}" for n in range(1, 11))]
@@ -33,30 +32,7 @@ INFO = Info(
 
 
 def load(data_dir: str | os.PathLike) -> pd.DataFrame:
-    """Load TUT Acoustic Scenes 2017: `fold` is the fold that evaluates a clip, `group` the location.
-
-    Parameters
-    ----------
-    data_dir : path
-        ``TUT-acoustic-scenes-2017-development``, or the folder that contains it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Manifest, besides with `source` (str, location) and `errors`: the faulty stretches of the recording that the
-        publishers list, as (start in s, end in s, what) tuples.
-
-    Raises
-    ------
-    DataMissing
-        ``meta.txt`` or the folder ``evaluation_setup`` is not there.
-    CourseError
-        The lists contradict each other: a clip is evaluated twice or never, or is not in ``meta.txt``.
-
-    Notes
-    -----
-    Used by every notebook, through `helpers.datasets.load`.
-    """
+    """Load TUT Acoustic Scenes 2017: `fold` is the fold that evaluates a clip, `group` the location."""
     root = find_root(data_dir, INFO)
     # Published as <recording>_<start>_<end>.wav, scene, location.
     meta = _read(root / "meta.txt", ["file", "label", "location"])
@@ -74,11 +50,9 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
             "label": meta["label"],
             "fold": [fold_of[name] for name in names],
             "group": meta["location"],
-            "source": meta["location"],
             "errors": [stretches.get(name, []) for name in names],
         }
     )
-    manifest.attrs["ignored"] = ignored_files([root / "audio"], manifest["path"])
     if warning:
         manifest.attrs["warning"] = warning
     return manifest

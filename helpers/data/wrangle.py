@@ -8,49 +8,102 @@ without a vote is "other".
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 
-from helpers.base import CourseError
-from helpers.data.taglists import CLASSES, find_faults, normalise, read_crosswalk, read_tag_lists
+from helpers.base import DATA, CourseError, DataMissing
 
-__all__ = [
-    "CLASSES",
-    "find_faults",
-    "normalise",
-    "read_crosswalk",
-    "read_tag_lists",
-    "truth_class",
-    "votes",
-    "wrangle",
-]
+_CLASSES = ["human", "noise", "animal", "music", "ambient", "alarm", "movement", "other"]
+
+
+@lru_cache(maxsize=2**16)
+def normalise(tag: str) -> str:
+    """Bring a tag into the form in which the lists are searched."""
+    text = unicodedata.normalize("NFKD", tag).encode("ascii", "ignore").decode().lower()
+    return " ".join(_singular(word) for word in re.findall(r"[a-z0-9]+", text))
+
+
+def _singular(word: str) -> str:
+    if len(word) <= 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("xes", "ches", "shes", "sses")):
+        return word[:-2]
+    return word[:-1]
+
+
+def read_tag_lists(path: str | os.PathLike = DATA / "tag_lists.toml") -> dict[str, list[str]]:
+    """Read and check the lists of tags."""
+    content = _read_classes(Path(path))
+    lists = {name: [normalise(tag) for tag in tags] for name, tags in content["classes"].items()}
+    faults = _find_faults(lists, [normalise(word) for word in content.get("compounds", [])])
+    if faults:
+        raise CourseError(f"{path}: {len(faults)} faults. " + " ".join(faults[:5]))
+    return lists
+
+
+def _find_faults(tag_lists: Mapping[str, list[str]], compounds: Iterable[str] = ()) -> list[str]:
+    """Find what a slip of the keyboard does to lists: a tag listed twice, two tags fused by a forgotten comma.
+
+    Python joins ``"dog" "bark"`` into ``"dogbark"`` without a word, and both tags are lost. An entry that consists of
+    two other entries is therefore a fault, unless `compounds` declares it.
+    """
+    faults, home = [], {}
+    for name, tags in tag_lists.items():
+        for tag in tags:
+            if not tag:
+                faults.append(f"An entry of {name} is empty.")
+            elif tag in home:
+                faults.append(f"{tag!r} stands in {home[tag]} and in {name}; keep one.")
+            home.setdefault(tag, name)
+    allowed = set(compounds)
+    for tag, name in home.items():
+        if tag in allowed:
+            continue
+        for cut in range(2, len(tag) - 1):
+            first, second = tag[:cut], tag[cut:]
+            if first in home and second in home:
+                faults.append(f"{tag!r} in {name} is {first!r} and {second!r} run together: a forgotten comma?")
+                break
+    return faults
+
+
+def read_crosswalk() -> dict[str, str]:
+    """Read which class each ground-truth label of FSD50K belongs to."""
+    path, crosswalk = DATA / "fsd50k_crosswalk.toml", {}
+    for name, labels in _read_classes(path)["classes"].items():
+        for label in labels:
+            if label in crosswalk:
+                raise CourseError(f"{path}: {label!r} stands in {crosswalk[label]} and in {name}; keep one.")
+            crosswalk[label] = name
+    return crosswalk
+
+
+def _read_classes(path: Path) -> dict:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataMissing(f"There is no list of classes at {path}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise CourseError(f"{path} cannot be read: {error}. Is a comma or a quotation mark missing there?") from error
+    unknown = set(content.get("classes", {})) - set(_CLASSES)
+    if unknown or not content.get("classes"):
+        raise CourseError(f"{path}: expected a table [classes] with {', '.join(_CLASSES)}; unknown: {sorted(unknown)}.")
+    return content
+
 
 _CUTOFF = 0.85
 _SHORTEST = 5
 
 
 def votes(tags: Iterable[str], tag_lists: Mapping[str, list[str]], typos: bool = False) -> dict[str, list[str]]:
-    """Say which tags of a clip speak for which class: the evidence behind `wrangle`.
-
-    Parameters
-    ----------
-    tags : iterable of str
-        Free-text tags of one clip.
-    tag_lists : mapping
-        Class to list of normalised tags, from `read_tag_lists`.
-    typos : bool
-        Accept a word of five letters or more that starts like a listed one and differs from it by a slip
-        ("barkign"). It finds more and errs more; notebook 01 measures both.
-
-    Returns
-    -------
-    dict
-        Class to the tags, as typed, that voted for it; classes without a vote are left out.
-
-    Notes
-    -----
-    Used by notebook 01.
-    """
+    """Say which tags of a clip speak for which class: the evidence behind `wrangle`."""
     home, by_letter = _index(tuple((name, tuple(listed)) for name, listed in tag_lists.items()))
     evidence: dict[str, list[str]] = {name: [] for name in tag_lists}
     for tag in dict.fromkeys(tags):
@@ -64,54 +117,13 @@ def votes(tags: Iterable[str], tag_lists: Mapping[str, list[str]], typos: bool =
 
 
 def wrangle(tags: Iterable[str], tag_lists: Mapping[str, list[str]], typos: bool = False) -> str:
-    """Choose the class of a clip from its tags: most votes, ties to the class listed first, none to "other".
-
-    Parameters
-    ----------
-    tags : iterable of str
-        Free-text tags of one clip.
-    tag_lists : mapping
-        Class to list of normalised tags, from `read_tag_lists`.
-    typos : bool
-        See `votes`.
-
-    Returns
-    -------
-    str
-        One of `CLASSES`.
-
-    Notes
-    -----
-    Used by notebook 01 and by the loader of FSD50K.
-    """
+    """Choose the class of a clip from its tags: most votes, ties to the class listed first, none to "other"."""
     evidence = votes(tags, tag_lists, typos)
     return max(tag_lists, key=lambda name: len(evidence.get(name, []))) if evidence else "other"
 
 
 def truth_class(labels: Iterable[str], crosswalk: Mapping[str, str]) -> str | None:
-    """Map the ground-truth labels of a clip to one class.
-
-    Parameters
-    ----------
-    labels : iterable of str
-        Labels as in FSD50K's ``dev.csv``, such as ``["Doorbell", "Door", "Domestic_sounds_and_home_sounds"]``.
-    crosswalk : mapping
-        Label to class, from `read_crosswalk`.
-
-    Returns
-    -------
-    str or None
-        The class among those of the labels that stands first in the crosswalk; None without labels.
-
-    Raises
-    ------
-    CourseError
-        A label is not in the crosswalk.
-
-    Notes
-    -----
-    Used by the loader of FSD50K.
-    """
+    """Map the ground-truth labels of a clip to one class."""
     labels = list(labels)
     unknown = [label for label in labels if label not in crosswalk]
     if unknown:

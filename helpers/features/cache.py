@@ -1,232 +1,223 @@
-"""Features of a whole manifest: computed once, in parallel, kept on disk, resumed after a crash, never stale.
+"""Features of a whole manifest: computed once, on all cores, kept on disk, resumed after a kill, never stale.
 
-A cache folder is named after the spec, the clips and the code (`folder`). Inside::
-
-    lock                 held while a process computes; released by the system when it dies
-    partial/             work in progress: array.npy and one NNNNN.json for each finished shard (64 clips)
-    1/                   the finished work: the same files, renamed in one step
-
-When a recording has changed, the finished folder is copied to `partial`, the changed shards are computed again, and the
-result becomes `2/`; whoever has the array of `1/` open keeps reading it undisturbed.
+The folder of an array is named after the spec, the code, and path, size and times of every recording: whatever changes,
+another folder is made. In it, `array.npy` is called `partial.npy` until its last block is written, and `done/<row>`
+holds the checksum of the block that begins with this row.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import io
+import contextlib
+import importlib.metadata
 import json
 import os
+import re
 import shutil
+import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
+from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from helpers import audio, base
-from helpers.base import CourseError
-from helpers.base import progress as progress_bar
-from helpers.features.fingerprint import code_version, settled, sha256, signature
-from helpers.locking import locked
+from helpers.base import AudioError, CourseError
 
-SHARD = 64
+_BLOCK = 64  # clips
+# Other processes pay only if there is work for longer than they take to start.
+_SECONDS_TO_START = 3.0
+_LIBRARIES = ("ai-edge-litert", "librosa", "miniaudio", "noisereduce", "numpy", "scipy", "soundfile", "soxr")
 
 
-def of(
-    manifest: pd.DataFrame,
-    spec,
-    cache_dir: str | os.PathLike = base.CACHE,
-    n_jobs: int = 2,
-    progress: bool = True,
-) -> np.memmap:
-    """Give the features of all clips, from the cache or computed now.
+def _code() -> str:
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(audio.__file__)]
+    versions = [importlib.metadata.version(library) for library in _LIBRARIES]
+    return base.digest([file.read_text("utf-8") for file in files], versions)
 
-    Parameters
-    ----------
-    manifest : pandas.DataFrame
-        Needs `clip_id` and `path`.
-    spec : FeatureSpec
-        What to compute.
-    cache_dir : path
-        Folder of all caches.
-    n_jobs : int
-        Threads; -1 for one per core. The result does not depend on it.
-    progress : bool
-        Show a progress bar (when it takes longer than a moment) and say in one line what was done.
 
-    Returns
-    -------
-    np.memmap [shape=(len(manifest), *spec.shape)], float32, read-only
-        Row i belongs to row i of the manifest. Only the rows you index are read from disk.
+_CODE = _code()  # read when the code itself is: it may be edited while a notebook runs
 
-    Raises
-    ------
-    AudioError
-        A recording is missing or cannot be decoded; the message names it. What was finished stays.
-    CourseError
-        The manifest is empty.
 
-    Notes
-    -----
-    A row is reused only if its recording's size and times are unchanged, or else its content is. Killed at any
-    moment, the next call goes on with the first unfinished shard. Used by notebooks 02, 03, 04, 05, 06, 07
-    and 10.
+def of(clips: pd.DataFrame, spec, cache_dir: str | os.PathLike = base.CACHE, n_jobs: int | None = None):
+    """Features of all clips [shape=(len(clips), *spec.shape), float32], memory-mapped: row i is row i of `clips`.
+
+    A dict of specs gives a dict of arrays, for which a recording is decoded once per sampling rate and length. `n_jobs`
+    processes (all cores) change nothing about the values. A recording that cannot be read raises AudioError, which
+    names it; finished blocks stay.
     """
-    if not len(manifest):
+    if not isinstance(spec, dict):
+        return of(clips, {"": spec}, cache_dir, n_jobs)[""]
+    if not len(clips):
         raise CourseError("The manifest has no clips, so there are no features to compute.")
-    work = _Work(folder(manifest, spec, cache_dir), spec, [Path(path) for path in manifest["path"]])
-    work.folder.mkdir(parents=True, exist_ok=True)
-    with locked(work.folder / "lock", f"computing {work.folder.name}"):
-        n_computed = work.bring_up_to_date(n_jobs, progress)
-        array = np.load(work.finished() / "array.npy", mmap_mode="r")
-    if progress:
-        parts = {"computed": n_computed, "from cache": len(manifest) - n_computed}
-        print(f"features {spec.kind}:", ", ".join(f"{n} clips {how}" for how, n in parts.items() if n))
-    return array
+    paths = [os.path.abspath(path) for path in clips["path"]]
+    recordings = base.digest([(path, *_state(path)) for path in paths])
+    arrays = {}
+    for name, one in spec.items():
+        folder = Path(cache_dir) / f"{one.kind}-{base.digest(_CODE, asdict(one), recordings)}"
+        arrays[name] = _Array(folder, one, len(paths))
+    missing = _bring_up_to_date(sorted(set(arrays.values()), key=lambda array: array.folder), paths, n_jobs)
+    for array in arrays.values():
+        n_computed = sum(len(paths[start : start + _BLOCK]) for start in missing[array])
+        parts = {"computed": n_computed, "from cache": len(paths) - n_computed}
+        print(f"features {array.spec.kind}:", ", ".join(f"{n} clips {how}" for how, n in parts.items() if n))
+    return {name: _opened(array.folder / "array.npy") for name, array in arrays.items()}
 
 
-def folder(manifest: pd.DataFrame, spec, cache_dir: str | os.PathLike = base.CACHE) -> Path:
-    """Give the cache folder of these clips, this spec and this version of the code (it need not exist yet)."""
-    name = hashlib.sha256(code_version())
-    name.update(json.dumps(dataclasses.asdict(spec), sort_keys=True).encode())
-    for clip in zip(manifest["clip_id"], manifest["path"], strict=True):
-        name.update(json.dumps([str(text) for text in clip]).encode())
-    return Path(cache_dir) / f"{spec.kind}-{name.hexdigest()[:16]}"
+def folders(cache_dir: str | os.PathLike) -> pd.DataFrame:
+    """One row per folder of features: what it holds, when it was used last, and whether today's code made it."""
+    rows = []
+    for folder in sorted(Path(cache_dir).glob("*-*")):
+        if re.fullmatch(r"\w+-[0-9a-f]{16}", folder.name):
+            about = {}
+            with contextlib.suppress(OSError, ValueError):
+                about = json.loads((folder / "about.json").read_text("utf-8"))
+            files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+            used = pd.Timestamp(max((file.st_mtime for file in files), default=0), unit="s").floor("s")
+            size = round(sum(file.st_size for file in files) / 1e6, 1)
+            made_by = "this code" if about.get("code") == _CODE else "other code"
+            rows.append((folder.name, about.get("clips", "unknown"), size, used, made_by))
+    return pd.DataFrame(rows, columns=["folder", "clips", "MB", "last used (UTC)", "made by"])
 
 
-class _Work:
-    """One cache folder and what has to be done in it."""
+def prune(cache_dir: str | os.PathLike) -> pd.DataFrame:
+    """Remove the folders that other code made, which `of` cannot find any more; give their rows of `folders`."""
+    table = folders(cache_dir)
+    removed = table[table["made by"] == "other code"]
+    for name in removed["folder"]:
+        shutil.rmtree(Path(cache_dir) / name)
+    return removed
 
-    def __init__(self, where: Path, spec, paths: list[Path]):
-        self.folder, self.spec, self.paths = where, spec, paths
-        self.partial = where / "partial"
-        self.shards = [range(start, min(start + SHARD, len(paths))) for start in range(0, len(paths), SHARD)]
-        header = io.BytesIO()
-        shape = (len(paths), *spec.shape)
-        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        self.header = header.getvalue()
-        self.row_bytes = 4 * int(np.prod(spec.shape))
 
-    def finished(self) -> Path | None:
-        """The newest finished folder, if any. Older ones are remains: a kill or an open file kept them."""
-        found = sorted((path for path in self.folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-        for path in found[:-1]:
-            shutil.rmtree(path, ignore_errors=True)
-        return found[-1] if found else None
+def _state(path: str) -> tuple[int, int, int]:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise AudioError(f"{path} does not exist; was it moved or deleted? Load the manifest anew.") from None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
-    def bring_up_to_date(self, n_jobs: int, progress: bool) -> int:
-        """Compute what is missing or stale; return for how many clips."""
-        old = self.finished()
-        for where in (self.partial, old):
-            if where and where.exists() and not self._is_whole(where):
-                shutil.rmtree(where)
-        old = self.finished()
-        where = self.partial if self.partial.exists() else old
-        everything = range(len(self.shards))
-        done = [shard for shard in everything if where and self._is_current(where, shard)]
-        if where == old and len(done) == len(everything):
-            return 0
-        if where != self.partial:
-            self._start_partial(old, done)
-        pending = sorted(set(everything) - set(done))
-        self._compute(pending, n_jobs, progress)
-        with open(self.partial / "array.npy", "rb+") as file:
-            os.fsync(file.fileno())
-        os.rename(self.partial, self.folder / str(int(old.name) + 1 if old else 1))
-        return sum(len(self.shards[shard]) for shard in pending)
 
-    def _start_partial(self, old: Path | None, keep: list[int]) -> None:
-        draft = self.folder / "draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        if old:
-            shutil.copyfile(old / "array.npy", draft / "array.npy")
-            for shard in keep:
-                shutil.copyfile(_index(old, shard), _index(draft, shard))
-        else:
-            with open(draft / "array.npy", "wb") as file:
-                file.write(self.header)
-                file.truncate(self._offset(len(self.paths)))
-        os.rename(draft, self.partial)
+def _opened(path: Path) -> np.memmap | None:
+    """The array in a file, unless it is missing or cut."""
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        return np.load(path, mmap_mode="r")
 
-    def _is_current(self, where: Path, shard: int) -> bool:
-        """Whether a shard was finished and its recordings are still the same."""
-        rows = self.shards[shard]
+
+@dataclass(frozen=True)
+class _Array:
+    """What is computed: `n` clips by one spec, in its folder."""
+
+    folder: Path
+    spec: object
+    n: int
+
+    def lock(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock")
         try:
-            index = json.loads(_index(where, shard).read_text())
-            if len(index["clips"]) != len(rows):
-                return False
-            # Should the machine itself go down, an index may reach the disk without its rows.
-            if where == self.partial and index["crc32"] != self._checksum(where, rows):
-                return False
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        touched = False
-        for clip, row in zip(index["clips"], rows, strict=True):
-            now = signature(self.paths[row])
-            if clip["signature"] != now:
-                if clip["sha256"] != sha256(self.paths[row]):
-                    return False
-                clip["signature"], touched = settled(now), True
-        if touched:  # same content, new time stamp: remember it, so that it is not read again next time
-            base.write_json(_index(where, shard), index)
-        return True
+            return lock.acquire(timeout=0)
+        except Timeout:
+            print(f"Another process is computing {self.folder.name}; waiting for it.")
+            return lock.acquire()
 
-    def _compute(self, pending: list[int], n_jobs: int, progress: bool) -> None:
-        workers = n_jobs if n_jobs > 0 else os.cpu_count() or 1
-        total = sum(len(self.shards[shard]) for shard in pending)
-        options = {"total": total, "desc": f"features {self.spec.kind}", "unit": " clips", "leave": False, "delay": 2}
-        bar = progress_bar(**options) if progress else tqdm(disable=True)
-        # Numerical libraries must not start threads of their own within ours.
-        with bar, threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-            jobs = [pool.submit(self._compute_shard, shard, bar) for shard in pending]
-            try:
-                for job in as_completed(jobs):
-                    job.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # shards under way still finish
-                raise
+    def missing(self) -> list[int]:
+        """First rows of the blocks that are not there yet, or not as they were written."""
+        if _opened(self.folder / "array.npy") is not None:
+            return []  # another process was quicker
+        (self.folder / "done").mkdir(exist_ok=True)
+        if _opened(self.folder / "partial.npy") is None:
+            about = {"spec": asdict(self.spec), "clips": self.n, "code": _CODE}
+            base.write_json(self.folder / "about.json", about)
+            np.lib.format.open_memmap(self.folder / "partial.npy", "w+", np.float32, (self.n, *self.spec.shape))
+        return [start for start in range(0, self.n, _BLOCK) if not self._is_done(start)]
 
-    def _compute_shard(self, shard: int, bar: tqdm) -> None:
-        rows = self.shards[shard]
-        clips, crc32 = [], 0
-        # Plain writes, not a memory map: pages of a map would count as ours and let the process grow with the data.
-        with open(self.partial / "array.npy", "rb+") as file:
-            file.seek(self._offset(rows.start))
-            for row in rows:
-                path = self.paths[row]
-                # In this order: should the file change meanwhile, the signature is the old one, and it shows.
-                clip = {"signature": settled(signature(path)), "sha256": sha256(path)}
-                values = self._features(path)
-                file.write(values)
-                crc32 = zlib.crc32(values, crc32)
-                clips.append(clip)
-                bar.update()
-        base.write_json(_index(self.partial, shard), {"crc32": crc32, "clips": clips})
+    def _is_done(self, start: int) -> bool:
+        # Should the machine itself go down, a checksum may reach the disk without its rows.
+        with contextlib.suppress(FileNotFoundError):
+            checksum = (self.folder / "done" / str(start)).read_text()
+            with self.at(start) as file:
+                return checksum == str(zlib.crc32(file.read(self._row * min(_BLOCK, self.n - start))))
+        return False
 
-    def _features(self, path: Path) -> bytes:
-        y, sr = audio.read(path, sr=self.spec.sr, seconds=self.spec.seconds)
-        return self.spec.extract(y, sr).astype(np.float32, copy=False).tobytes()
+    def at(self, start: int):
+        """Open the array at a row; no memory map, whose pages would let the process grow with the data."""
+        file = open(self.folder / "partial.npy", "rb+")
+        file.seek((start - self.n) * self._row, os.SEEK_END)
+        return file
 
-    def _offset(self, row: int) -> int:
-        return len(self.header) + row * self.row_bytes
+    @property
+    def _row(self) -> int:
+        return 4 * int(np.prod(self.spec.shape))  # bytes
 
-    def _is_whole(self, where: Path) -> bool:
-        array = where / "array.npy"
-        return array.exists() and array.stat().st_size == self._offset(len(self.paths))
-
-    def _checksum(self, where: Path, rows: range) -> int:
-        crc32 = 0
-        with open(where / "array.npy", "rb") as file:
-            file.seek(self._offset(rows.start))
-            for _ in rows:
-                crc32 = zlib.crc32(file.read(self.row_bytes), crc32)
-        return crc32
+    def finish(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.folder / "partial.npy", "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(self.folder / "partial.npy", self.folder / "array.npy")
+            shutil.rmtree(self.folder / "done")
 
 
-def _index(where: Path, shard: int) -> Path:
-    return where / f"{shard:05d}.json"
+def _bring_up_to_date(arrays: list[_Array], paths: list[str], n_jobs: int | None) -> dict[_Array, list[int]]:
+    """Compute the blocks that are missing; give their first rows."""
+    missing = dict.fromkeys(arrays, ())
+    with contextlib.ExitStack() as locks:
+        for array in arrays:  # sorted, lest two processes wait for each other
+            if _opened(array.folder / "array.npy") is None:
+                locks.enter_context(array.lock())
+                missing[array] = array.missing()
+            with contextlib.suppress(OSError):  # a cache that may only be read
+                os.utime(array.folder / "about.json")
+        blocks = []
+        for start in sorted(set().union(*missing.values())):
+            blocks.append(
+                (_CODE, start, paths[start : start + _BLOCK], [one for one in arrays if start in missing[one]])
+            )
+        what = "features " + ", ".join(sorted({array.spec.kind for array in arrays}))
+        total = sum(len(block[2]) for block in blocks)
+        with base.progress(total=total, desc=what, unit=" clips", leave=False, delay=2) as bar:
+            for n_clips in _run(blocks, n_jobs or os.cpu_count() or 1):
+                bar.update(n_clips)
+        for array in arrays:
+            array.finish()
+    return missing
+
+
+def _run(blocks: list[tuple], n_jobs: int) -> Iterator[int]:
+    """Compute blocks, in other processes if that pays; yield the number of clips of each as it is done.
+
+    Not in threads: two of them bring a fifth, as they wait for each other wherever memory is mapped and unmapped.
+    """
+    yield from (_fill(*block) for block in blocks[:1])  # loads what is loaded at first use
+    started = time.perf_counter()
+    yield from (_fill(*block) for block in blocks[1:2])
+    rest = blocks[2:]
+    if n_jobs > 1 and (time.perf_counter() - started) * len(rest) > _SECONDS_TO_START:
+        options = {"return_as": "generator_unordered", "batch_size": 1, "idle_worker_timeout": 60}
+        yield from Parallel(n_jobs, **options)(delayed(_fill)(*block) for block in rest)
+    else:
+        yield from (_fill(*block) for block in rest)
+
+
+def _fill(code: str, start: int, paths: list[str], arrays: list[_Array]) -> int:
+    """Compute the rows of one block for all arrays, write them, and then their checksums."""
+    if code != _CODE:
+        raise CourseError("The code of helpers/features has changed since it was imported: restart the kernel.")
+    checksums = [0] * len(arrays)
+    with threadpool_limits(1), contextlib.ExitStack() as stack:  # several threads change the last bits
+        files = [stack.enter_context(array.at(start)) for array in arrays]
+        for path in paths:
+            sounds = {}
+            for number, spec in enumerate(array.spec for array in arrays):
+                how = spec.sr, spec.seconds
+                if how not in sounds:
+                    sounds[how] = audio.read(path, sr=spec.sr, seconds=spec.seconds)
+                values = spec.extract(*sounds[how]).astype(np.float32, copy=False).tobytes()
+                files[number].write(values)
+                checksums[number] = zlib.crc32(values, checksums[number])
+    for array, checksum in zip(arrays, checksums, strict=True):
+        (array.folder / "done" / str(start)).write_text(str(checksum))
+    return len(paths)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import inspect
 import json
 import logging
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,14 @@ import pandas as pd
 
 from helpers import data, runs, scores
 from helpers.base import CourseError, digest, progress, short, write_json, write_parquet
+
+# What every training depends on, read together with the code itself, which may be edited while a notebook runs.
+_HELPERS = Path(__file__).parents[1]
+_CODE = [
+    path.read_text(encoding="utf-8")
+    for pattern in ("networks/*.py", "features/*.py", "audio.py", "scores.py")
+    for path in sorted(_HELPERS.glob(pattern))
+]
 
 
 class Batches(keras.utils.PyDataset):
@@ -113,7 +122,7 @@ def cross_validate(
 
     `fit` takes a Round and returns the probabilities of its test rows [shape=(n_test, n_classes)] with classes in
     alphabetical order, the trained model, and details worth keeping. A run or a round is kept as long as `params`, the
-    notebook's functions, the clips, the rounds and the code of this package are the same; all else is trained anew.
+    notebook's functions that `fit` comes to, recordings, labels, rounds and the code of this package are the same.
     """
     # One prediction function per model is what we want; TensorFlow takes it for a mistake and would say so each time.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -152,16 +161,42 @@ def cross_validate(
 
 def _key(manifest: pd.DataFrame, rounds: Sequence[data.Round], fit: Callable, params: dict) -> str:
     """Fingerprint of all that a training depends on."""
-    closed = inspect.getclosurevars(fit).nonlocals
-    # Which of the notebook's functions `fit` calls is not asked: a change of any of them trains anew.
-    found = {value for value in [fit, *fit.__globals__.values(), *closed.values()] if inspect.isroutine(value)}
-    texts = sorted(inspect.getsource(value) for value in found if getattr(value, "__module__", "") == fit.__module__)
-    values = {
-        name: value for name, value in closed.items() if isinstance(value, bool | int | float | str | tuple | Path)
-    }
     clips = manifest[["clip_id", "label", "group"]].astype(str).to_numpy().tolist()
+    recordings = [_size_and_time(path) for path in manifest["path"]]
     sides = [[getattr(round_, side).tolist() for side in ("train", "validation", "test")] for round_ in rounds]
-    helpers = Path(__file__).parents[1]
-    code = sorted([*helpers.glob("networks/*.py"), *helpers.glob("features/*.py"), helpers / "audio.py"])
-    versions = [importlib.metadata.version(name) for name in ("keras", "numpy", "scikit-learn", "librosa")]
-    return digest(params, texts, values, clips, sides, [path.read_text(encoding="utf-8") for path in code], versions)
+    return digest(params, sorted(_recipe(fit, {}).values()), clips, recordings, sides, _CODE, runs.versions())
+
+
+def _size_and_time(path: str) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_size, os.stat(path).st_mtime_ns
+
+
+def _recipe(thing: Callable, found: dict) -> dict:
+    """Text of a function, of those of its notebook and helper modules it names, and the plain values they read."""
+    if inspect.isclass(thing):  # speaks through its methods: a class written in a notebook has no text
+        outside = names = {name: getattr(value, "__func__", value) for name, value in vars(thing).items()}
+        outside |= {base.__name__: base for base in thing.__bases__}
+        found[thing] = thing.__name__
+    else:
+        code, text = thing.__code__, ""
+        with contextlib.suppress(OSError):  # made by exec
+            text = inspect.getsource(thing)
+        constants = [value for value in code.co_consts if _is_plain(value)]
+        found[thing] = f"{text} {code.co_code.hex()} {code.co_names} {constants}"  # two lambdas may share their line
+        outside = thing.__globals__ | inspect.getclosurevars(thing).nonlocals
+        names = {*(re.findall(r"(?<![\w.])[A-Za-z_]\w*", text) or code.co_names)} - {*code.co_varnames}
+    for name in outside.keys() & names:
+        value = outside[name]
+        if _is_plain(value):
+            found[thing, name] = f"{thing.__qualname__}: {name} = {value!r}"
+        elif inspect.ismodule(value) and value.__name__.startswith("helpers."):
+            found[value] = Path(value.__file__).read_text(encoding="utf-8")
+        elif inspect.isfunction(value) or inspect.isclass(value):
+            if value.__module__ == thing.__module__ and value not in found:
+                _recipe(value, found)
+    return found
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, bool | int | float | str | tuple | Path | None) and " at 0x" not in repr(value)

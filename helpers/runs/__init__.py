@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -136,11 +137,8 @@ def load(run_dir: str | os.PathLike) -> Run:
 
 
 def find(root: str | os.PathLike) -> list[Run]:
-    """All finished runs below `root` that hold predictions of one model, sorted by path.
-
-    A notebook that compares models records each in a folder below its own, and in its own the one it chose; that copy
-    is left out, so that no model is listed twice.
-    """
+    """All finished runs below `root` that hold predictions of one model, sorted by path, each model once."""
+    # A notebook that compares models records each below its own folder, and in its own a copy of the one it chose.
     folders = sorted(path.parent for path in (ROOT / root).rglob("metrics.json"))
     inner = {parent for folder in folders for parent in folder.parents}
     return [load(folder) for folder in folders if folder not in inner and (folder / "predictions.parquet").exists()]
@@ -151,9 +149,16 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
+def versions() -> dict[str, str]:
+    """Version of every package that results depend on."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def _environment() -> dict:
-    """Describe what a run ran in: Python, packages, machine, commit, time (UTC)."""
-    installed = {distribution.metadata["Name"] for distribution in importlib.metadata.distributions()}
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     return {
@@ -161,5 +166,5 @@ def _environment() -> dict:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "commit": commit.stdout.strip() or None,
         "recorded": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES if name in installed},
+        **versions(),
     }

@@ -16,7 +16,7 @@ from scipy.ndimage import zoom
 
 from helpers import scores
 from helpers.base import CourseError
-from helpers.features.yamnet_mel import PATCH, PATCH_HOP
+from helpers.features.yamnet import PATCH, PATCH_HOP
 
 _CONVOLUTIONS = tuple(getattr(kinds, f"{kind}Conv{n}D") for kind in ("", "Depthwise", "Separable") for n in (1, 2))
 _BENDS = kinds.ReLU, kinds.LeakyReLU, kinds.PReLU, kinds.ELU

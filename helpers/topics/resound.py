@@ -7,7 +7,8 @@ import numpy as np
 from scipy.ndimage import convolve1d, uniform_filter1d
 
 from helpers.base import CourseError
-from helpers.features import FeatureSpec, gammatone_bands
+from helpers.features import FeatureSpec
+from helpers.features.bands import gammatone_bands
 from helpers.topics.inside import stretched
 
 _SHARE = 0.2  # of the places of a map that is kept

@@ -54,7 +54,7 @@ def deletion_table(curves: dict[str, np.ndarray], group: Sequence | None = None)
     return pd.DataFrame(table).T.astype({"n": int})
 
 
-def randomised(model: keras.Model, layers: int | None, seed: int = 0) -> keras.Model:
+def _randomised(model: keras.Model, layers: int | None, seed: int = 0) -> keras.Model:
     """Copy a model and draw the weights of its last layers with weights (all, if None) anew, as before training.
 
     Each array is drawn by the layer's own initialiser, or shuffled if it names none. Batch normalisation counts as a
@@ -77,7 +77,7 @@ def randomisation_test(
     seed: int = 0,
     group: Sequence | None = None,
 ) -> pd.DataFrame:
-    """Compare maps of a trained network with those of networks whose last layers are drawn anew (see `randomised`).
+    """Compare maps of a trained network with those of networks whose last layers are drawn anew (see `_randomised`).
 
     `method` maps (model, x, class_index) to a map. A row per depth: `layer` is the last one drawn anew, `value` the
     mean over clips of the absolute rank correlation with the trained map. The interval is over groups of clips, for one
@@ -86,7 +86,7 @@ def randomisation_test(
     X, names, rows = checked(model, X, class_indices), [layer.name for layer in _weighted(model)], []
     learnt = [method(model, *clip) for clip in zip(X, class_indices, strict=True)]
     for depth in depths:
-        network, depth = randomised(model, depth, seed), len(names) if depth is None else depth
+        network, depth = _randomised(model, depth, seed), len(names) if depth is None else depth
         drawn = [method(network, *clip) for clip in zip(X, class_indices, strict=True)]
         alike = [abs(spearman(*pair)) for pair in zip(learnt, drawn, strict=True)]
         row = {"depth": depth, "layer": names[-depth] if depth else "none"}

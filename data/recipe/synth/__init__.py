@@ -35,19 +35,7 @@ BACKGROUNDS = {"rumble": 0.3, "fan": 0.15, "wind": 0.15, "hiss": 0.15, "hum": 0.
 
 
 def source(kind: str, n: int, sr: float, who: Rng, rng: Rng) -> np.ndarray:
-    """Render one dry sound of unit loudness.
-
-    Parameters
-    ----------
-    kind : str, a key of KINDS, or "word:" and a key of `words.WORDS`
-    n : int, samples
-    sr : float, Hz
-    who, rng : numpy Generators of the source and of this take
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)], float64
-    """
+    """Render one dry sound of unit loudness."""
     if kind.startswith("word:"):
         y = words.say(kind.removeprefix("word:"), n, sr, who, rng)
     else:
@@ -65,23 +53,7 @@ def recording(
     colour: float,
     level: float,
 ) -> np.ndarray:
-    """Record a dry sound: room, background, microphone and level.
-
-    Parameters
-    ----------
-    dry : np.ndarray [shape=(n,)], unit loudness
-    sr : float, Hz
-    place : numpy Generator of who records where; equal states give equal rooms, microphones and noise floors
-    rng : numpy Generator of this take (background, distance, level)
-    snr : pair of float, dB; the background's distance below the sound is drawn between them
-    reverb : float, energy of the reverberation relative to the direct sound, at most
-    colour : float, how far microphones differ
-    level : float, dB; spread of the recording level below full scale
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)], float64, within -1..1
-    """
+    """Record a dry sound: room, background, microphone and level."""
     n = len(dry)
     microphone, seconds, wet = (
         parts.device(place, colour),
@@ -100,21 +72,7 @@ def recording(
 
 
 def scene(layers: list[dict], n: int, sr: float, place: Rng, rng: Rng) -> np.ndarray:
-    """Mix an acoustic scene of several layers in stereo.
-
-    Parameters
-    ----------
-    layers : list of dict with `kind` (str), `level` (dB), `spread` (dB between places) and `share` (how many of the
-        places have the layer, 0 to 1)
-    n : int, samples
-    sr : float, Hz
-    place : numpy Generator of the location: which layers it has, how loud, with what character
-    rng : numpy Generator of this segment
-
-    Returns
-    -------
-    np.ndarray [shape=(n, 2)], float64, within -1..1
-    """
+    """Mix an acoustic scene of several layers in stereo."""
     y = np.zeros((n, 2))
     for layer in layers:
         own = np.random.default_rng(place.integers(2**62))

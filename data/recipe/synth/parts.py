@@ -28,18 +28,7 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
 
 
 def shaped(y: np.ndarray, sr: float, gain: Gain) -> np.ndarray:
-    """Multiply the spectrum of `y` by a gain curve (zero phase).
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,)]
-    sr : float, Hz
-    gain : function from frequencies in Hz to linear gains
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)]
-    """
+    """Multiply the spectrum of `y` by a gain curve (zero phase)."""
     size = next_fast_len(len(y), real=True)
     return irfft(rfft(y, size) * gain(rfftfreq(size, 1 / sr)), size)[: len(y)]
 
@@ -83,18 +72,7 @@ def curve(n: int, sr: float, rng: Rng, rate: float, low: float = 0.0, high: floa
 
 
 def ring(n: int, sr: float, freqs, amps, decays) -> np.ndarray:
-    """Sum of decaying partials, as a struck or plucked body gives.
-
-    Parameters
-    ----------
-    n : int, samples
-    sr : float, Hz
-    freqs, amps, decays : sequences of equal length; Hz, linear, seconds to 1/e
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)]
-    """
+    """Sum of decaying partials, as a struck or plucked body gives."""
     y = np.zeros(n)
     for freq, amp, decay in zip(freqs, amps, decays, strict=True):
         if freq < 0.47 * sr:
@@ -142,17 +120,7 @@ def sparks(n: int, sr: float, rng: Rng, rate: float, spread: float = 1.0) -> np.
 
 
 def harmonics(f0: np.ndarray, sr: float) -> np.ndarray:
-    """Band-limited pulse train following a pitch curve.
-
-    Parameters
-    ----------
-    f0 : np.ndarray [shape=(n,)], Hz
-    sr : float, Hz
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)], equal strength in every harmonic below 0.45 sr
-    """
+    """Band-limited pulse train following a pitch curve."""
     count = max(int(0.45 * sr / f0.max()), 1)
     half = np.pi * np.cumsum(f0) / sr
     below = np.sin(half)
@@ -163,18 +131,7 @@ def harmonics(f0: np.ndarray, sr: float) -> np.ndarray:
 
 
 def painted(y: np.ndarray, gains: np.ndarray, n_fft: int = 512) -> np.ndarray:
-    """Filter `y` with a gain curve that changes over time (short-time spectra, overlap-add).
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,)]
-    gains : np.ndarray [shape=(frames, n_fft // 2 + 1)], one row per n_fft // 4 samples
-    n_fft : int, samples
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)]
-    """
+    """Filter `y` with a gain curve that changes over time (short-time spectra, overlap-add)."""
     hop, window = n_fft // 4, np.hanning(n_fft + 1)[:-1]
     frames = len(gains)
     padded = np.zeros((frames + 3) * hop)
@@ -202,20 +159,7 @@ def convolved(y: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 
 def room(y: np.ndarray, sr: float, who: Rng, seconds: float, wet: float) -> np.ndarray:
-    """Put a dry sound into a room.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,)]
-    sr : float, Hz
-    who : numpy Generator of the room (the same room for the same state)
-    seconds : float, reverberation time (60 dB)
-    wet : float, energy of the reverberation relative to the direct sound
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)]
-    """
+    """Put a dry sound into a room."""
     length = max(int(min(seconds, 2.0) * sr), 8)
     t = np.arange(length) / sr
     tail = who.standard_normal(length) * np.exp(-6.9 * t / seconds) * (t > 0.004 + 0.01 * who.random())
@@ -225,17 +169,7 @@ def room(y: np.ndarray, sr: float, who: Rng, seconds: float, wet: float) -> np.n
 
 
 def device(who: Rng, colour: float = 1.0) -> Gain:
-    """Frequency response of one recorder and microphone: low cut, high cut, tilt and three resonances.
-
-    Parameters
-    ----------
-    who : numpy Generator of the device
-    colour : float, how far devices differ; 0 gives all the same flat one between their cuts
-
-    Returns
-    -------
-    function from frequencies in Hz to linear gains
-    """
+    """Frequency response of one recorder and microphone: low cut, high cut, tilt and three resonances."""
     low, high = log_uniform(who, 20, 150), log_uniform(who, 5000, 14000)
     slope = colour * who.normal(0, 1.5)
     bumps = [(log_uniform(who, 150, 7000), colour * who.normal(0, 4.0), who.uniform(0.2, 0.7)) for _ in range(3)]

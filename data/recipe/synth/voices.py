@@ -31,20 +31,7 @@ class Tracks:
         self.rows.append((f0, *formants, voiced, breath, centre))
 
     def render(self, n: int, sr: float, rng: Rng, tilt_db: float = -9.0, width: float = 1.0) -> np.ndarray:
-        """Sing the tracks: a pulse train through the formants, and noise through them and a band of breath.
-
-        Parameters
-        ----------
-        n : int, samples
-        sr : float, Hz
-        rng : numpy Generator
-        tilt_db : float, dB per octave of the voice source above 200 Hz
-        width : float, formant bandwidth relative to a clear voice
-
-        Returns
-        -------
-        np.ndarray [shape=(n,)]
-        """
+        """Sing the tracks: a pulse train through the formants, and noise through them and a band of breath."""
         n_fft = 512
         hop = n_fft // 4
         frames = n // hop + 2

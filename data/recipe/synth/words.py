@@ -32,20 +32,7 @@ CONSONANTS = {
 
 
 def say(word: str, n: int, sr: float, who: Rng, rng: Rng) -> np.ndarray:
-    """Say one word, somewhere in `n` samples.
-
-    Parameters
-    ----------
-    word : str, a key of WORDS
-    n : int, samples
-    sr : float, Hz
-    who : numpy Generator of the speaker (pitch, size of the throat, accent, pace, breath)
-    rng : numpy Generator of this take
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)]
-    """
+    """Say one word, somewhere in `n` samples."""
     f0 = log_uniform(who, 85, 290)
     scale = 0.93 + 0.22 * np.log2(f0 / 85) / 1.7 + who.normal(0, 0.04)
     accent = dict(zip(VOWELS, 1 + 0.055 * who.standard_normal((len(VOWELS), 3)), strict=True))
