@@ -118,6 +118,8 @@ def opened(path: str | os.PathLike) -> Iterator[Recording]:
             raise _error(path, "missing", "there is a folder of this name" if path.is_dir() else "no such file")
         if not path.stat().st_size:
             raise _error(path, "empty", "0 bytes")
+        if path.suffix.lower() == ".raw":
+            raise _error(path, "not audio", "samples without a header: nothing tells their rate and kind")
         with _Sequential(path) as sound:
             yield Recording(path, sound)
     except sf.LibsndfileError as error:

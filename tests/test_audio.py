@@ -167,3 +167,10 @@ def test_play(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("COURSE_BATCH")
     widget = audio.play(noise(0.1).astype(np.float32), 44100)
     assert widget.data[:4] == b"RIFF"
+
+
+def test_raw_samples_are_no_traceback(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(1000))
+    with pytest.raises(AudioError, match="without a header"):
+        audio.read(tmp_path / "a.raw")
+    assert audio.probe(tmp_path / "a.raw")["reason"] == "not audio"
