@@ -75,10 +75,13 @@ def _leaderboard(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from helpers import data
+    from helpers import data, runs
     from helpers.course import benchmark
 
-    benchmark.report(data.load(options.dataset, options.data_dir))
+    if options.run:
+        benchmark.report_predict(runs.load(resolve(options.run).absolute()))
+    else:
+        benchmark.report(data.load(options.dataset, options.data_dir))
 
 
 def _cache(options: argparse.Namespace) -> None:
@@ -150,7 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--hop", type=float, help="seconds from window to window (default: half a window)")
     command = add("leaderboard", _leaderboard, "all recorded models in one table")
     command.add_argument("root", nargs="?", default="runs", help="folder of runs (default: %(default)s)")
-    add_dataset(add("benchmark", _benchmark, "measure feature extraction: clips per second and memory"), "esc50")
+    command = add("benchmark", _benchmark, "measure feature extraction, clips per second and memory; or `predict`")
+    add_dataset(command, "esc50")
+    command.add_argument("--run", help="folder of a recorded run: measure how long it takes to hear an hour")
     command = add("cache", _cache, "list the features in data/cache; what is removed there is only computed again")
     what = "remove those that other code or other versions of its libraries made, which are never used again"
     command.add_argument("--prune", action="store_true", help=what)

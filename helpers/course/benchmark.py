@@ -1,4 +1,4 @@
-"""How fast features are computed, and in how much memory, beside the plain loops of most courses."""
+"""How fast features are computed, and in how much memory, beside the plain loops of most courses; how fast `predict` is."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ import librosa
 import numpy as np
 import pandas as pd
 import psutil
+import soundfile as sf
 from joblib.externals.loky import get_reusable_executor
 from matplotlib import image
 from threadpoolctl import threadpool_limits
 
-from helpers import features
+from helpers import features, serving
 from helpers.features import FeatureSpec
+from helpers.runs import Run
 
 _SPEC = FeatureSpec("logmel")
 _REPEATS = 5
 _SIZES = (400, 4000)  # clips of the measurements of memory
+_LONG = (600, 3600)  # s of the recordings that a run hears
+_SR = 16_000  # Hz, theirs
 
 
 def report(manifest: pd.DataFrame) -> None:
@@ -38,6 +42,40 @@ def report(manifest: pd.DataFrame) -> None:
     print(_speed(usable).round(1).to_string(index=False))
     print("\nPeak memory of all processes, MB")
     print(_memory(usable).round(0).to_string(index=False))
+
+
+def report_predict(run: Run) -> None:
+    """Print how long a recorded run takes to hear ten minutes, and an hour, of noise at 16 kHz in several formats."""
+    print(f"predict with {run.params.get('model', run.path.name)}, mono at {_SR:,} Hz, {os.cpu_count()} cores")
+    print(_listening(run).to_string(index=False))
+
+
+def _listening(run: Run) -> pd.DataFrame:
+    """Seconds that `predict` takes for recordings of each of the lengths, and windows heard in the longest."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        serving.predict(run, _noise(Path(folder, "first.wav"), 10))  # imports are not counted
+        for name in ("recording.wav", "recording.flac", "recording.ogg", "recording.mp3", "without_length.mp3"):
+            row = {"recording": name.replace("_", " ")}
+            for seconds in _LONG:
+                path = _noise(Path(folder, name), seconds)
+                began = time.perf_counter()
+                predictions, files = serving.predict(run, path)
+                row[f"{seconds / 60:g} min, s"] = round(time.perf_counter() - began, 1)
+            rows.append(row | {"windows": len(predictions), "remark": files["flags"][0].partition(" (")[0]})
+    return pd.DataFrame(rows)
+
+
+def _noise(path: Path, seconds: float) -> Path:
+    """Write noise; an MP3 "without_length" loses its first frame, which says how many follow, as in a stream."""
+    rng = np.random.default_rng(0)
+    with sf.SoundFile(path, "w", _SR, 1) as file:
+        for start in range(0, int(seconds * _SR), 60 * _SR):
+            file.write(0.1 * rng.standard_normal(min(60 * _SR, int(seconds * _SR) - start)))
+    if path.stem == "without_length":
+        content = path.read_bytes()
+        path.write_bytes(content[content.index(content[:2], 4) :])
+    return path
 
 
 def _speed(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from helpers import data, runs, scores
 from helpers.base import CourseError, digest, progress, short, write_json, write_parquet
@@ -76,6 +77,10 @@ class Progress(keras.callbacks.Callback):
         self.bar = progress(total=epochs, desc=name, unit="epoch", leave=False)
         self.seconds = []
 
+    def on_train_begin(self, logs=None):
+        """Make the optimiser's variables; made while the first step is traced, they would cost seconds per network."""
+        self.model.optimizer.build(self.model.trainable_variables)
+
     def on_epoch_begin(self, epoch, logs=None):
         """Start the clock."""
         self.began, self.trained = time.perf_counter(), None
@@ -126,6 +131,8 @@ def cross_validate(
     """
     # One prediction function per model is what we want; TensorFlow takes it for a mistake and would say so each time.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    # It rewrites each new network's graph for seconds, and networks as small as ours compute no faster afterwards.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     run_dir, name = Path(run_dir), str(params.get("model", "model"))
     classes = sorted(manifest["label"].dropna().unique())
     key = _key(manifest, rounds, fit, params)
