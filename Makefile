@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup sample run test lint lab notebooks results words lock clean clean-runs
+.PHONY: help setup sample run test unit-tests notebook-tests lint lab notebooks results words lock clean clean-runs
 
 PRECISION ?= float32
 COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
@@ -22,7 +22,8 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	  "The course needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12 ..." % v)'
 	@echo "Creating the environment in $(VENV) (about 2.3 GB, one to three minutes) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@# Not compiled beforehand: half a minute, and what is used is compiled when it is used.
+	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -36,7 +37,12 @@ run: setup  ## run the series on the sample: executed notebooks, figures, leader
 
 test: setup lint  ## all that CI runs: unit tests, notebooks, parameterised runs
 	@$(BIN)/python -m helpers sample
+	@$(MAKE) --no-print-directory -j2 unit-tests notebook-tests
+
+unit-tests:
 	@$(BIN)/python -m pytest
+
+notebook-tests:
 	@COURSE_BATCH=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 lint: setup  ## check style and docstrings
