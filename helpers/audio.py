@@ -48,6 +48,7 @@ class Recording:
     def __init__(self, path: Path, sound: sf.SoundFile):
         self.path, self.sr, self.channels, self.frames = path, sound.samplerate, sound.channels, sound.frames
         self._sound, self._stream, self._read = sound, None, 0
+        self._rest = np.empty((0, sound.channels), np.float32)  # of a stream's last block
         self._peak = self._energy = self._clipped = 0.0
         log = sound.extra_info
         sizes = [(int(told), int(there)) for told, there in _SIZES.findall(log)]
@@ -87,7 +88,9 @@ class Recording:
             if self._stream is None:
                 block = self._sound.read(n, dtype="float32", always_2d=True)
             else:
-                block = np.frombuffer(next(self._stream, b""), np.float32).reshape(-1, self.channels)
+                if not len(self._rest):
+                    self._rest = np.frombuffer(next(self._stream, b""), np.float32).reshape(-1, self.channels)
+                block, self._rest = self._rest[:n], self._rest[n:]
         except (sf.LibsndfileError, miniaudio.MiniaudioError) as error:
             block, failure = np.empty((0, self.channels), np.float32), str(error).strip() or "the decoder gives up"
         self._read += len(block)
@@ -163,7 +166,7 @@ def _mono(recording: Recording, seconds: float | None) -> np.ndarray:
     n = recording.frames if seconds is None else int(np.ceil((seconds + _MARGIN_SECONDS) * recording.sr))
     blocks, missing = [np.empty((0, recording.channels), np.float32)], n
     while missing > 0 and not recording.facts["reason"] and len(block := recording.read(missing)):
-        blocks.append(block[:missing])
+        blocks.append(block)
         missing -= len(block)
     y = np.concatenate(blocks)
     return y[:, 0] if recording.channels == 1 else y.mean(axis=1)

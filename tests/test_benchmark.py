@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from sklearn.linear_model import LogisticRegression
 
-from helpers import features
+from helpers import features, runs
+from helpers.__main__ import main
 from helpers.course import benchmark
 
 
@@ -45,3 +47,18 @@ def test_memory(clips, monkeypatch):
     peaks = benchmark._memory(clips)
     assert peaks.columns.tolist() == ["way", "imports", "4 clips"]
     assert (peaks["4 clips"] > peaks["imports"]).all() and (peaks["imports"] > 20).all()
+
+
+def test_an_hour_is_heard_in_every_format(tmp_path, monkeypatch, capsys):
+    """Here of seconds; a window every half second, whatever the format, and what has no length is said to have none."""
+    monkeypatch.setattr(benchmark, "_LONG", (6, 20))
+    model = LogisticRegression().fit([[0.0] * 4, [1.0] * 4], ["cat", "dog"])
+    feature = {"kind": "mean_mfcc", "sr": 16000, "seconds": 1.0, "n_mfcc": 4}
+    params = {"classes": ["cat", "dog"], "feature": feature, "scaled": False}
+    runs.record(tmp_path, params, {}, model=model)
+    assert main(["benchmark", "--run", str(tmp_path)]) == 0
+    assert "0.1 min, s" in capsys.readouterr().out
+    table = benchmark._listening(runs.load(tmp_path)).set_index("recording")
+    assert list(table.index) == ["a.wav", "a.flac", "a.ogg", "a.mp3", "without length.mp3"]
+    assert table["windows"].between(39, 40).all()  # windows of a second in 20 s, half a second apart
+    assert table["flags"].str.contains("open-ended header").tolist() == [False] * 4 + [True]

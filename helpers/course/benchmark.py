@@ -1,4 +1,4 @@
-"""How fast features are computed, and in how much memory, beside the plain loops of most courses; how fast `predict` is."""
+"""How fast features are computed, in how much memory, beside the plain loops of most courses; how fast `predict` is."""
 
 from __future__ import annotations
 
@@ -52,29 +52,30 @@ def report_predict(run: Run) -> None:
 
 def _listening(run: Run) -> pd.DataFrame:
     """Seconds that `predict` takes for recordings of each of the lengths, and windows heard in the longest."""
-    rows = []
+    rows = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         serving.predict(run, _noise(Path(folder, "first.wav"), 10))  # imports are not counted
-        for name in ("recording.wav", "recording.flac", "recording.ogg", "recording.mp3", "without_length.mp3"):
-            row = {"recording": name.replace("_", " ")}
-            for seconds in _LONG:
-                path = _noise(Path(folder, name), seconds)
+        for seconds in _LONG:
+            for path in map(Path(folder).joinpath, ("a.wav", "a.flac", "a.ogg", "a.mp3", "without length.mp3")):
+                _noise(path, seconds)
                 began = time.perf_counter()
                 predictions, files = serving.predict(run, path)
+                row = rows.setdefault(path.name, {"recording": path.name})
                 row[f"{seconds / 60:g} min, s"] = round(time.perf_counter() - began, 1)
-            rows.append(row | {"windows": len(predictions), "remark": files["flags"][0].partition(" (")[0]})
-    return pd.DataFrame(rows)
+                row |= {"windows": len(predictions), "flags": files["flags"][0]}
+    return pd.DataFrame(rows.values())
 
 
 def _noise(path: Path, seconds: float) -> Path:
-    """Write noise; an MP3 "without_length" loses its first frame, which says how many follow, as in a stream."""
+    """Write noise; an MP3 "without length" is the one beside it but for its first frame, as it comes from a stream."""
+    if path.stem == "without length":
+        content = path.with_name("a.mp3").read_bytes()
+        path.write_bytes(content[content.index(content[:2], 4) :])
+        return path
     rng = np.random.default_rng(0)
     with sf.SoundFile(path, "w", _SR, 1) as file:
-        for start in range(0, int(seconds * _SR), 60 * _SR):
-            file.write(0.1 * rng.standard_normal(min(60 * _SR, int(seconds * _SR) - start)))
-    if path.stem == "without_length":
-        content = path.read_bytes()
-        path.write_bytes(content[content.index(content[:2], 4) :])
+        for start in range(0, int(seconds * _SR), _SR):
+            file.write(0.1 * rng.standard_normal(min(_SR, int(seconds * _SR) - start)))
     return path
 
 
