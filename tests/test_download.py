@@ -117,7 +117,7 @@ MEMBERS = {"top/a.txt": b"alpha" * 1000, "top/deep/b.bin": os.urandom(5000), "to
 
 def content_of(folder):
     """Files below a folder, without the bookkeeping."""
-    paths = [p for p in Path(folder).rglob("*") if p.is_file() and download._WORK not in p.parts]
+    paths = [p for p in Path(folder).rglob("*") if p.is_file() and ".downloads" not in p.parts]
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
 
