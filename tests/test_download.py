@@ -131,7 +131,7 @@ def test_fetch_and_unpack(server, tmp_path, kind):
         content = zipped(MEMBERS)
     else:
         content = tarred([(tarfile.TarInfo(f"./{name}"), data) for name, data in MEMBERS.items()])
-    remote = serve(f"data.{kind}", content, unpack_to="Data", strip=1, size=len(content))(server)
+    remote = serve(f"data.{kind}", content, unpack_to="Data", strip=1)(server)
     assert get(remote, tmp_path) == tmp_path / "Data"
     assert content_of(tmp_path / "Data") == {name.removeprefix("top/"): data for name, data in MEMBERS.items()}
     # The archive is gone; only the list of what is complete remains.
