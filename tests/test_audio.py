@@ -17,28 +17,22 @@ def noise(seconds=1.0, sr=44100, channels=1, seed=0):
 # ---- values -----------------------------------------------------------------------------------------------------
 
 
+TOLERANCE = {"PCM_16": 4e-5, "PCM_24": 1e-6, "FLOAT": 1e-7, "PCM_U8": 0.01}
+
+
 @pytest.mark.parametrize(
-    ("suffix", "subtype", "tolerance"),
-    [
-        (".wav", "PCM_16", 4e-5),
-        (".wav", "PCM_24", 1e-6),
-        (".wav", "FLOAT", 1e-7),
-        (".wav", "PCM_U8", 0.01),
-        (".flac", "PCM_16", 4e-5),
-        (".aiff", "PCM_16", 4e-5),
-        (".w64", "PCM_16", 4e-5),
-        (".rf64", "PCM_16", 4e-5),
-        (".ogg", "VORBIS", None),
-        (".mp3", "MPEG_LAYER_III", None),
-    ],
+    ("suffix", "subtype"),
+    [("wav", subtype) for subtype in TOLERANCE]
+    + [(suffix, "PCM_16") for suffix in ("flac", "aiff", "w64", "rf64")]
+    + [("ogg", "VORBIS"), ("mp3", "MPEG_LAYER_III")],
 )
-def test_formats(tmp_path, suffix, subtype, tolerance):
+def test_formats(tmp_path, suffix, subtype):
     expected = noise(0.7)
-    sf.write(tmp_path / f"a{suffix}", expected, 44100, subtype=subtype)
-    y, sr = audio.read(tmp_path / f"a{suffix}")
+    sf.write(tmp_path / f"a.{suffix}", expected, 44100, subtype=subtype)
+    y, sr = audio.read(tmp_path / f"a.{suffix}")
     assert sr == 44100 and y.dtype == np.float32 and y.ndim == 1
-    if tolerance:
-        np.testing.assert_allclose(y, expected, atol=tolerance)
+    if subtype in TOLERANCE:
+        np.testing.assert_allclose(y, expected, atol=TOLERANCE[subtype])
     else:
         assert abs(len(y) - len(expected)) <= 2 * 1152
 

@@ -1,8 +1,6 @@
 """The loaders, on tiny trees whose content is known, and on real ones where REAL_DATA points to them."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -23,17 +21,13 @@ def by_id(manifest):
 
 
 @pytest.mark.parametrize("name", trees.TREES)
-def test_the_tree_or_its_parent_will_do(name, tmp_path):
+def test_the_tree_or_its_parent_will_do_and_what_is_missing_is_told(name, tmp_path):
     root = trees.TREES[name](tmp_path)
     manifest = data.load(name, root)
     assert list(manifest.columns[: len(data._COLUMNS)]) == data._COLUMNS
     assert manifest.attrs["dataset"] == name
     assert data.load(name, tmp_path).equals(manifest)
     assert all(Path(path).is_absolute() for path in manifest["path"])
-
-
-@pytest.mark.parametrize("name", trees.TREES)
-def test_missing_data_say_what_to_do(name, tmp_path):
     with pytest.raises(DataMissing) as error:
         data.load(name, tmp_path / "nowhere")
     marker = data._DATASETS[name].INFO.marker
@@ -41,12 +35,7 @@ def test_missing_data_say_what_to_do(name, tmp_path):
         assert part in str(error.value)
 
 
-def test_unknown_name_lists_the_known():
-    with pytest.raises(CourseError, match="'esc-50'.*fsd50k, esc50.*speech_commands"):
-        data.load("esc-50")
-
-
-def test_declarations():
+def test_what_datasets_there_are():
     for name, module in data._DATASETS.items():
         assert module.INFO.name == name
         for remote in module.INFO.files:
@@ -55,6 +44,8 @@ def test_declarations():
             assert (remote.hash or "sha256:").startswith("sha256:")
     assert len(data.fsd50k.INFO.files[-1].parts) == 5
     assert len(data.tut2017.INFO.files) == 13
+    with pytest.raises(CourseError, match="'esc-50'.*fsd50k, esc50.*speech_commands"):
+        data.load("esc-50")
 
 
 def test_what_a_manifest_is_from_is_said(tmp_path):
@@ -85,11 +76,6 @@ def test_a_manifest_in_standard_form():
 def test_broken_manifests_are_refused_with_the_reason(columns, message):
     with pytest.raises(CourseError, match=message):
         data._validate(pd.DataFrame(columns))
-
-
-def test_importing_is_light():
-    code = "import sys, helpers.data, helpers.data.wrangle; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # ---- one by one -------------------------------------------------------------------------------------------------
@@ -166,15 +152,8 @@ def test_speech_commands(tmp_path):
     root = trees.speech_commands(tmp_path)
     (root / "bed" / "._x.wav").write_bytes(b"what macOS leaves beside recordings")
     manifest = data.load("speech_commands", root)
-    assert by_id(manifest)["split"].to_dict() == {
-        "bed/aa11_nohash_0": "train",
-        "bed/aa11_nohash_1": "train",
-        "bed/bb22_nohash_0": "validation",
-        "tree/aa11_nohash_0": "train",
-        "tree/cc33_nohash_0": "test",
-        "tree/dd44_nohash_2": "train",
-        "tree/ee55_nohash_0": "test",
-    }
+    assert manifest["clip_id"].tolist()[::3] == ["bed/aa11_nohash_0", "tree/aa11_nohash_0", "tree/ee55_nohash_0"]
+    assert manifest["split"].tolist() == ["train", "train", "validation", "train", "test", "train", "test"]
     assert manifest["group"].tolist() == ["aa11", "aa11", "bb22", "aa11", "cc33", "dd44", "ee55"]
     assert [Path(path).name for path in manifest.attrs["background_noise"]] == ["pink_noise.wav"]
     assert set(data.load("speech_commands", root, words=["tree"])["label"]) == {"tree"}
@@ -218,14 +197,10 @@ def own(tmp_path):
 
 
 def test_folder(own):
-    manifest = by_id(data.load("folder", own))
-    assert manifest["label"].to_dict() == {
-        "loose.wav": None,
-        "no/bob_1.flac": "no",
-        "no/deep/bob_2.wav": "no",
-        "yes/ann_1.wav": "yes",
-        "yes/ann_2.wav": "yes",
-    }
+    manifest = data.load("folder", own)
+    names = ["loose.wav", "no/bob_1.flac", "no/deep/bob_2.wav", "yes/ann_1.wav", "yes/ann_2.wav"]
+    assert manifest["clip_id"].tolist() == names
+    assert manifest["label"].tolist() == [None, "no", "no", "yes", "yes"]
     assert "inflated" in manifest.attrs["warning"] and "97 %" in manifest.attrs["warning"]
 
 
