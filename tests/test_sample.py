@@ -122,27 +122,28 @@ def test_takes_and_seeds_differ_and_share_nothing_global():
     assert paths[0] != paths[1]
 
 
-def test_fsd50k_layout_and_who_stands_in_train_and_val(small):
+def test_no_group_stands_on_two_sides_but_the_declared_leak(small):
+    for dataset, side in (("esc50", "fold"), ("tut2017", "fold"), ("speech_commands", "split"), ("fsd50k", "split")):
+        manifest = data.load(dataset, small)
+        sides = manifest.groupby("group")[side].nunique()
+        leaks = [RECIPE["fsd50k"]["leak_uploader"]] if dataset == "fsd50k" else []
+        assert sides[sides > 1].index.tolist() == leaks and "warning" not in manifest.attrs
+
+
+def test_fsd50k_layout(small):
     root = small / "FSD50K"
-    dev, evaluation = (pd.read_csv(root / f"FSD50K.ground_truth/{part}.csv", dtype=str) for part in ("dev", "eval"))
-    assert list(dev.columns) == ["fname", "labels", "mids", "split"]
-    assert list(evaluation.columns) == ["fname", "labels", "mids"]
-    assert not set(dev["fname"]) & set(evaluation["fname"])
     vocabulary = pd.read_csv(root / "FSD50K.ground_truth/vocabulary.csv", header=None, names=["i", "label", "mid"])
     mids = dict(zip(vocabulary["label"], vocabulary["mid"], strict=True))
-    uploaders = []
-    for part, table in (("dev", dev), ("eval", evaluation)):
+    for part, columns in (("dev", ["fname", "labels", "mids", "split"]), ("eval", ["fname", "labels", "mids"])):
+        table = pd.read_csv(root / f"FSD50K.ground_truth/{part}.csv", dtype=str)
+        assert list(table.columns) == columns
         for labels, ids in zip(table["labels"], table["mids"], strict=True):
             assert [mids[label] for label in labels.split(",")] == ids.split(",")
         info = json.loads((root / f"FSD50K.metadata/{part}_clips_info_FSD50K.json").read_text())
         assert set(info) == set(table["fname"])
         assert all(set(entry) == set("title description tags license uploader".split()) for entry in info.values())
-        uploaders.append({name: entry["uploader"] for name, entry in info.items()})
     for name in ("class_info", "pp_pnp_ratings"):
         assert json.loads((root / f"FSD50K.metadata/{name}_FSD50K.json").read_text())
-    assert not set(uploaders[0].values()) & set(uploaders[1].values())
-    splits = dev["split"].groupby(dev["fname"].map(uploaders[0])).nunique()
-    assert splits[splits > 1].index.tolist() == [RECIPE["fsd50k"]["leak_uploader"]]
 
 
 def test_declared_faults_are_there(small, small_recipe):
@@ -201,34 +202,27 @@ def test_esc50_layout(small):
     assert dict(zip(table["category"], table["target"], strict=True)) == targets
 
 
-def test_esc50_sources_have_several_takes_and_one_fold():
-    rows = pd.DataFrame(csv_rows(plan("esc50").texts["meta/esc50.csv"]))
-    folds = rows.groupby("src_file")["fold"]
-    assert folds.nunique().max() == 1 < folds.size().max()
+def test_esc50_sources_have_several_takes_and_clips_are_padded():
+    assert max(Counter(row["src_file"] for row in csv_rows(plan("esc50").texts["meta/esc50.csv"])).values()) > 1
     assert all(clip.pad_to == 5.0 for clip in plan("esc50").clips)
 
 
 def test_tut2017_layout(small):
-    root = small / "TUT-acoustic-scenes-2017-development"
-    meta = pd.read_csv(root / "meta.txt", sep="\t", names=["file", "scene", "location"])
-    assert meta["scene"].nunique() == 4 and meta["location"].nunique() == 16
-    assert (meta["location"] == meta["file"].str.extract(r"audio/(\w\d{3})_\d+_\d+\.wav")[0]).all()
-    location = dict(zip(meta["file"], meta["location"], strict=True))
-    tested = []
+    manifest = data.load("tut2017", small)
+    assert (manifest["label"].nunique(), manifest["group"].nunique()) == (4, 16)
+    assert (manifest["group"] == manifest["clip_id"].str.extract(r"^(\w\d{3})_\d+_\d+$")[0]).all()
+    setup = small / "TUT-acoustic-scenes-2017-development" / "evaluation_setup"
     for fold in range(1, 5):
         train, evaluate, test = (
-            pd.read_csv(root / f"evaluation_setup/fold{fold}_{part}.txt", sep="\t", header=None)
+            [line.split("\t")[0] for line in (setup / f"fold{fold}_{part}.txt").read_text().splitlines()]
             for part in ("train", "evaluate", "test")
         )
-        assert evaluate[0].tolist() == test[0].tolist()
-        assert not set(train[0].map(location)) & set(test[0].map(location))
-        assert sorted([*train[0], *test[0]]) == sorted(meta["file"])
-        tested += test[0].tolist()
-    assert sorted(tested) == sorted(meta["file"])
-    file, start, end = (root / "error.txt").read_text().split("\t")[:3]
-    y, sr = sf.read(root / file)
+        assert evaluate == test and len({*train, *test}) == len(train) + len(test) == len(manifest)
+    (clip,) = manifest[manifest["errors"].map(len) > 0].itertuples()
+    ((start, end, _),) = clip.errors
+    y, sr = sf.read(clip.path)
     assert y.shape[1] == 2 and sr == 16000
-    assert not y[int(float(start) * sr) : int(float(end) * sr)].any()
+    assert not y[int(start * sr) : int(end * sr)].any()
 
 
 def test_fsdkaggle2018_layout(small):
@@ -253,15 +247,11 @@ def test_fsdkaggle2018_verified_labels_are_right_and_many_others_wrong():
 
 
 def test_speech_commands_layout(small):
-    root = small / "speech_commands_v0.02"
-    names = {path.relative_to(root).as_posix() for path in root.glob("*/*.wav")}
-    words = {name for name in names if not name.startswith("_background_noise_/")}
-    assert len(names - words) == 2
-    assert all(re.fullmatch(r"[a-z]+/[0-9a-f]{8}_nohash_\d+\.wav", name) for name in words)
-    lists = [set((root / f"{part}_list.txt").read_text().split()) for part in ("validation", "testing")]
-    speakers = [{name.split("/")[1][:8] for name in part} for part in (*lists, words - lists[0] - lists[1])]
-    assert all(lists) and lists[0] | lists[1] < words
-    assert not (speakers[0] & speakers[1] or speakers[0] & speakers[2] or speakers[1] & speakers[2])
+    manifest = data.load("speech_commands", small)
+    assert manifest["clip_id"].str.fullmatch(r"[a-z]+/[0-9a-f]{8}_nohash_\d+").all()
+    assert set(manifest["split"]) == {"train", "validation", "test"}
+    assert all(Path(path).exists() for path in manifest["path"])
+    assert len(manifest.attrs["background_noise"]) == 2
 
 
 def test_folder_has_mixed_formats_recorders_and_a_table(small):
