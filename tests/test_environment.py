@@ -14,14 +14,13 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def locked():
-    """Requirements of the lock that hold on this machine, as {name: version}."""
-    lines = [Requirement(line.rstrip(" \\")) for line in LOCK.splitlines() if re.match(r"[a-zA-Z0-9]", line)]
-    return {
-        line.name.lower().replace("_", "-"): str(line.specifier).removeprefix("==")
-        for line in lines
-        if line.marker is None or line.marker.evaluate()
-    }
+def here(requirement):
+    return requirement.marker is None or requirement.marker.evaluate()
+
+
+LINES = [Requirement(line.rstrip(" \\")) for line in LOCK.splitlines() if re.match(r"[a-zA-Z0-9]", line)]
+# Name and version of what the lock holds for this machine.
+PINS = {line.name.lower().replace("_", "-"): str(line.specifier)[2:] for line in LINES if here(line)}
 
 
 def test_every_requirement_is_pinned_with_hashes():
@@ -33,31 +32,18 @@ def test_every_requirement_is_pinned_with_hashes():
 
 
 def test_the_lock_satisfies_pyproject():
-    pins = locked()
-    wanted = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
-    for requirement in wanted:
-        if requirement.marker is None or requirement.marker.evaluate():
-            assert requirement.specifier.contains(pins[requirement.name]), requirement
+    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]:
+        if here(requirement := Requirement(text)):
+            assert requirement.specifier.contains(PINS[requirement.name]), requirement
 
 
 def test_this_environment_is_the_locked_one():
-    for name, version in locked().items():
+    for name, version in PINS.items():
         assert importlib.metadata.version(name) == version, f"{name}: run `make setup`"
 
 
 def test_conda_users_get_the_versions_of_the_lock():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    plain = [item for item in environment["dependencies"] if isinstance(item, str)]
-    (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
-    pins = locked()
-    for item in plain:
-        name, _, version = item.partition("=")
-        if name == "python":
-            assert SpecifierSet(PROJECT["requires-python"]).contains(version)
-        elif version:
-            assert pins[name].startswith(version), item
-    assert "-r requirements.lock" in pip
-    for item in pip:
-        if not item.startswith("-"):
-            requirement = Requirement(item)
-            assert str(requirement.specifier) == f"=={pins[requirement.name]}", item
+    python, *others = environment["dependencies"]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
+    assert others == ["pip", {"pip": ["--require-hashes", "-r requirements.lock"]}]

@@ -5,10 +5,12 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ import soundfile as sf
 from recipe.synth import KINDS, source
 from recipe.synth.parts import generator
 
-from helpers import base, data
+from helpers import audio, base, data
 from helpers.base import DATA, write_json
+from helpers.data.wrangle import read_crosswalk, read_tag_lists, truth_class, wrangle
 
 RECIPE = tomllib.loads(sample.RECIPE.read_text(encoding="utf-8"))
 
@@ -31,8 +34,17 @@ CHECKSUMS = Path(__file__).parent / "sample_checksums.json"
 
 def chosen_clips(dataset):
     """Some six clips of a dataset, spread over its plan."""
-    clips = [clip for clip in sample.PLANS[dataset](RECIPE[dataset], 0).clips if clip.seconds <= 10]
+    clips = [clip for clip in plan(dataset).clips if clip.seconds <= 10]
     return clips[:: max(len(clips) // 6, 1)]
+
+
+def plan(dataset, seed=0):
+    """What the recipe as published makes of a dataset."""
+    return sample.PLANS[dataset](RECIPE[dataset], seed)
+
+
+def csv_rows(text):
+    return list(csv.DictReader(text.splitlines()))
 
 
 def checksum(clip, dataset):
@@ -66,10 +78,7 @@ def to_toml(recipe):
             return "{" + ", ".join(f"{json.dumps(k)} = {value(v)}" for k, v in x.items()) + "}"
         return "[" + ", ".join(map(value, x)) + "]" if isinstance(x, list) else json.dumps(x)
 
-    return "".join(
-        f"[{name}]\n" + "".join(f"{json.dumps(k)} = {value(v)}\n" for k, v in entry.items())
-        for name, entry in recipe.items()
-    )
+    return "".join(f"{json.dumps(name)} = {value(entry)}\n" for name, entry in recipe.items())
 
 
 @pytest.fixture(scope="module")
@@ -103,100 +112,62 @@ def test_every_kind_sounds_at_any_rate_and_length(kind, n, sr):
     assert n == 400 or np.abs(y).max() > 0
 
 
-def test_takes_of_a_source_differ_and_share_nothing_global():
+def test_takes_and_seeds_differ_and_share_nothing_global():
     np.random.seed(1)
     first = source("bark", 22050, 22050, generator("a"), generator("b"))
     np.random.seed(2)
     assert np.array_equal(first, source("bark", 22050, 22050, generator("a"), generator("b")))
     assert not np.array_equal(first, source("bark", 22050, 22050, generator("a"), generator("c")))
+    paths = [{clip.path for clip in plan("speech_commands", seed).clips} for seed in (0, 1)]
+    assert paths[0] != paths[1]
 
 
-def test_number_of_processes_does_not_show(small, small_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample.os, "cpu_count", lambda: 1)
-    other = sample.make(tmp_path, recipe=small_recipe)
-    assert contents(other) == contents(small)
-
-
-def test_another_seed_gives_other_sounds(small, small_recipe, tmp_path):
-    recipe = tomllib.loads(small_recipe.read_text())
-    plans = [sample.plan_speech_commands(recipe["speech_commands"], seed) for seed in (0, 1)]
-    assert {clip.path for clip in plans[0].clips} != {clip.path for clip in plans[1].clips}
+def test_no_group_stands_on_two_sides_but_the_declared_leak(small):
+    for dataset, side in (("esc50", "fold"), ("tut2017", "fold"), ("speech_commands", "split"), ("fsd50k", "split")):
+        manifest = data.load(dataset, small)
+        sides = manifest.groupby("group")[side].nunique()
+        leaks = [RECIPE["fsd50k"]["leak_uploader"]] if dataset == "fsd50k" else []
+        assert sides[sides > 1].index.tolist() == leaks and "warning" not in manifest.attrs
 
 
 def test_fsd50k_layout(small):
     root = small / "FSD50K"
-    dev = pd.read_csv(root / "FSD50K.ground_truth/dev.csv", dtype=str)
-    evaluation = pd.read_csv(root / "FSD50K.ground_truth/eval.csv", dtype=str)
-    assert list(dev.columns) == ["fname", "labels", "mids", "split"]
-    assert list(evaluation.columns) == ["fname", "labels", "mids"]
     vocabulary = pd.read_csv(root / "FSD50K.ground_truth/vocabulary.csv", header=None, names=["i", "label", "mid"])
     mids = dict(zip(vocabulary["label"], vocabulary["mid"], strict=True))
-    for table in (dev, evaluation):
+    for part, columns in (("dev", ["fname", "labels", "mids", "split"]), ("eval", ["fname", "labels", "mids"])):
+        table = pd.read_csv(root / f"FSD50K.ground_truth/{part}.csv", dtype=str)
+        assert list(table.columns) == columns
         for labels, ids in zip(table["labels"], table["mids"], strict=True):
             assert [mids[label] for label in labels.split(",")] == ids.split(",")
-    for part, table in (("dev", dev), ("eval", evaluation)):
         info = json.loads((root / f"FSD50K.metadata/{part}_clips_info_FSD50K.json").read_text())
         assert set(info) == set(table["fname"])
-        assert {frozenset(entry) for entry in info.values()} == {
-            frozenset(["title", "description", "tags", "license", "uploader"])
-        }
+        assert all(set(entry) == set("title description tags license uploader".split()) for entry in info.values())
     for name in ("class_info", "pp_pnp_ratings"):
         assert json.loads((root / f"FSD50K.metadata/{name}_FSD50K.json").read_text())
-    assert not set(dev["fname"]) & set(evaluation["fname"])
-
-
-def test_only_the_leak_uploader_stands_in_train_and_val(small):
-    root = small / "FSD50K"
-    dev = pd.read_csv(root / "FSD50K.ground_truth/dev.csv", dtype=str).set_index("fname")
-    dev_info, eval_info = (
-        json.loads((root / f"FSD50K.metadata/{part}_clips_info_FSD50K.json").read_text()) for part in ("dev", "eval")
-    )
-    parts = dev["split"].groupby({name: entry["uploader"] for name, entry in dev_info.items()}).agg(set)
-    assert parts[parts.map(len) > 1].index.tolist() == [RECIPE["fsd50k"]["leak_uploader"]]
-    uploaders = [{entry["uploader"] for entry in info.values()} for info in (dev_info, eval_info)]
-    assert not uploaders[0] & uploaders[1]
 
 
 def test_declared_faults_are_there(small, small_recipe):
     recipe = tomllib.loads(small_recipe.read_text())["fsd50k"]
-    plan = sample.plan_fsd50k(recipe, 0)
-    root, seen = small / "FSD50K", {}
-    for clip in plan.clips:
-        path = root / clip.path
-        if not clip.fault:
-            info = sf.info(path)
-            assert (info.samplerate, info.channels) == (22050, 1)
-            assert info.frames == round(clip.seconds * 22050)
-            continue
-        seen[clip.fault] = seen.get(clip.fault, 0) + 1
-        if clip.fault == "missing":
-            assert not path.exists()
-            continue
-        raw = path.read_bytes()
-        if clip.fault == "empty":
-            assert raw == b""
-        elif clip.fault == "text":
-            assert raw.startswith(b"<html>")
-        elif clip.fault == "header_only":
-            assert raw[:4] == b"RIFF" and sf.info(path).frames == 0
-        elif clip.fault == "truncated":
-            # The data chunk claims the full length, the file holds half.
-            assert int.from_bytes(raw[40:44], "little") == 2 * round(clip.seconds * 22050) > len(raw)
-        else:
-            y, sr = sf.read(path)
-            assert np.abs(y).max() == 0 if clip.fault == "silent" else np.abs(y).max() > 0
-            assert sr == {"sr_8000": 8000, "sr_48000": 48000}.get(clip.fault, 22050)
-            assert y.ndim == (2 if clip.fault == "stereo" else 1)
-            if clip.fault == "clipped":
-                assert np.mean(np.abs(y) > 0.999) > 0.002
-            if clip.fault == "very_short":
-                assert len(y) == round(0.05 * sr)
-            if clip.fault == "duplicate":
-                assert (root / f"{clip.key}").read_bytes() == raw and clip.key != clip.path
-    declared = {}
+    reasons = {"missing": "missing", "empty": "empty", "text": "not audio", "header_only": "header only"}
+    reasons["truncated"] = "truncated"
+    root, seen = small / "FSD50K", Counter()
+    for clip in sample.plan_fsd50k(recipe, 0).clips:
+        seen[clip.fault] += 1
+        facts = audio.probe(root / clip.path)
+        assert facts["reason"] == reasons.get(clip.fault), clip
+        if not facts["reason"]:
+            assert facts["sr"] == {"sr_8000": 8000, "sr_48000": 48000}.get(clip.fault, 22050)
+            assert facts["channels"] == (2 if clip.fault == "stereo" else 1)
+            seconds = 0.05 if clip.fault == "very_short" else clip.seconds
+            assert facts["duration"] == round(seconds * facts["sr"]) / facts["sr"]
+            assert (facts["peak"] == 0) == (clip.fault == "silent")
+            assert (facts["clipped"] > 0.002) == (clip.fault == "clipped")
+        if clip.fault == "duplicate":
+            assert clip.key != clip.path and audio.probe(root / clip.key)["digest"] == facts["digest"]
+    declared = Counter()
     for fault in recipe["faults"]:
-        declared[fault["fault"]] = declared.get(fault["fault"], 0) + fault.get("count", 1)
-    assert seen == declared
+        declared[fault["fault"]] += fault.get("count", 1)
+    assert {fault: n for fault, n in seen.items() if fault} == declared
 
 
 def test_recipe_as_published_is_unbalanced_and_names_what_it_uses():
@@ -206,20 +177,17 @@ def test_recipe_as_published_is_unbalanced_and_names_what_it_uses():
     assert min(entry["eval"] for entry in fsd["classes"].values()) >= 6
     assert {kind for entry in fsd["classes"].values() for kind in entry["kinds"]} <= set(fsd["kinds"]) & set(KINDS)
     assert {label for kind in fsd["kinds"].values() for label in kind["labels"]} <= set(fsd["mids"])
-    assert any(clip.seconds == 30 for clip in sample.plan_fsd50k(fsd, 0).clips)
+    assert any(clip.seconds == 30 for clip in plan("fsd50k").clips)
 
 
 def test_wrangled_tags_mostly_agree_with_ground_truth():
-    from helpers.data.wrangle import read_crosswalk, read_tag_lists, truth_class, wrangle
-
-    tag_lists, crosswalk = read_tag_lists(), read_crosswalk()
-    plan = sample.plan_fsd50k(RECIPE["fsd50k"], 0)
+    tag_lists, crosswalk, texts = read_tag_lists(), read_crosswalk(), plan("fsd50k").texts
     agree = []
     for part in ("dev", "eval"):
-        info = json.loads(plan.texts[f"FSD50K.metadata/{part}_clips_info_FSD50K.json"])
-        rows = csv.DictReader(plan.texts[f"FSD50K.ground_truth/{part}.csv"].splitlines())
-        truth = {row["fname"]: truth_class(row["labels"].split(","), crosswalk) for row in rows}
-        agree += [wrangle(info[name]["tags"], tag_lists) == label for name, label in truth.items()]
+        info = json.loads(texts[f"FSD50K.metadata/{part}_clips_info_FSD50K.json"])
+        for row in csv_rows(texts[f"FSD50K.ground_truth/{part}.csv"]):
+            truth = truth_class(row["labels"].split(","), crosswalk)
+            agree.append(wrangle(info[row["fname"]]["tags"], tag_lists) == truth)
     assert 0.82 < np.mean(agree) < 0.95
 
 
@@ -229,51 +197,32 @@ def test_esc50_layout(small):
     for row in table.itertuples():
         assert row.filename == f"{row.fold}-{row.src_file}-{row.take}-{row.target}.wav"
         assert (small / "ESC-50-master/audio" / row.filename).exists()
-    real = {
-        "dog": 0,
-        "rooster": 1,
-        "rain": 10,
-        "sea_waves": 11,
-        "crackling_fire": 12,
-        "crying_baby": 20,
-        "sneezing": 21,
-    }
-    real |= {"clock_tick": 38, "helicopter": 40, "chainsaw": 41}
-    assert dict(zip(table["category"], table["target"], strict=True)) == real
+    targets = {"dog": 0, "rooster": 1, "rain": 10, "sea_waves": 11, "crackling_fire": 12, "crying_baby": 20}
+    targets |= {"sneezing": 21, "clock_tick": 38, "helicopter": 40, "chainsaw": 41}
+    assert dict(zip(table["category"], table["target"], strict=True)) == targets
 
 
-def test_esc50_sources_have_several_takes_and_one_fold():
-    plan = sample.plan_esc50(RECIPE["esc50"], 0)
-    rows = [line.split(",") for line in plan.texts["meta/esc50.csv"].splitlines()[1:]]
-    folds = {}
-    for row in rows:
-        folds.setdefault(row[5], []).append(row[1])
-    assert all(len(set(found)) == 1 for found in folds.values())
-    assert any(len(found) > 1 for found in folds.values())
-    assert all(clip.pad_to == 5.0 for clip in plan.clips)
+def test_esc50_sources_have_several_takes_and_clips_are_padded():
+    assert max(Counter(row["src_file"] for row in csv_rows(plan("esc50").texts["meta/esc50.csv"])).values()) > 1
+    assert all(clip.pad_to == 5.0 for clip in plan("esc50").clips)
 
 
 def test_tut2017_layout(small):
-    root = small / "TUT-acoustic-scenes-2017-development"
-    meta = pd.read_csv(root / "meta.txt", sep="\t", names=["file", "scene", "location"])
-    assert meta["scene"].nunique() == 4 and meta["location"].nunique() == 16
-    assert (meta["location"] == meta["file"].str.extract(r"audio/(\w\d{3})_\d+_\d+\.wav")[0]).all()
-    location = dict(zip(meta["file"], meta["location"], strict=True))
-    tested = []
+    manifest = data.load("tut2017", small)
+    assert (manifest["label"].nunique(), manifest["group"].nunique()) == (4, 16)
+    assert (manifest["group"] == manifest["clip_id"].str.extract(r"^(\w\d{3})_\d+_\d+$")[0]).all()
+    setup = small / "TUT-acoustic-scenes-2017-development" / "evaluation_setup"
     for fold in range(1, 5):
         train, evaluate, test = (
-            pd.read_csv(root / f"evaluation_setup/fold{fold}_{part}.txt", sep="\t", header=None)
+            [line.split("\t")[0] for line in (setup / f"fold{fold}_{part}.txt").read_text().splitlines()]
             for part in ("train", "evaluate", "test")
         )
-        assert evaluate[0].tolist() == test[0].tolist()
-        assert not set(train[0].map(location)) & set(test[0].map(location))
-        assert sorted([*train[0], *test[0]]) == sorted(meta["file"])
-        tested += test[0].tolist()
-    assert sorted(tested) == sorted(meta["file"])
-    file, start, end = (root / "error.txt").read_text().split("\t")[:3]
-    y, sr = sf.read(root / file)
+        assert evaluate == test and len({*train, *test}) == len(train) + len(test) == len(manifest)
+    (clip,) = manifest[manifest["errors"].map(len) > 0].itertuples()
+    ((start, end, _),) = clip.errors
+    y, sr = sf.read(clip.path)
     assert y.shape[1] == 2 and sr == 16000
-    assert not y[int(float(start) * sr) : int(float(end) * sr)].any()
+    assert not y[int(start * sr) : int(end * sr)].any()
 
 
 def test_fsdkaggle2018_layout(small):
@@ -288,29 +237,21 @@ def test_fsdkaggle2018_layout(small):
 
 
 def test_fsdkaggle2018_verified_labels_are_right_and_many_others_wrong():
-    recipe = RECIPE["fsdkaggle2018"]
-    plan = sample.plan_fsdkaggle2018(recipe, 0)
-    kinds = {clip.path.split("/")[1]: clip.kind for clip in plan.clips}
-    rows = [x.split(",") for x in plan.texts["FSDKaggle2018.meta/train_post_competition.csv"].splitlines()[1:]]
-    wrong = {"0": [], "1": []}
-    for fname, label, verified, *_ in rows:
-        wrong[verified].append(recipe["classes"][label] != kinds[fname])
-    assert not any(wrong["1"])
-    assert 0.15 < np.mean(wrong["0"]) < 0.45
-    ids = [row[3] for row in rows]
-    assert len(set(ids)) < len(ids)
+    planned = plan("fsdkaggle2018")
+    kinds = {clip.path.split("/")[1]: clip.kind for clip in planned.clips}
+    rows = pd.DataFrame(csv_rows(planned.texts["FSDKaggle2018.meta/train_post_competition.csv"]))
+    wrong = rows["label"].map(RECIPE["fsdkaggle2018"]["classes"]) != rows["fname"].map(kinds)
+    assert not wrong[rows["manually_verified"] == "1"].any()
+    assert 0.15 < wrong[rows["manually_verified"] == "0"].mean() < 0.45
+    assert rows["freesound_id"].duplicated().any()
 
 
 def test_speech_commands_layout(small):
-    root = small / "speech_commands_v0.02"
-    names = {path.relative_to(root).as_posix() for path in root.glob("*/*.wav")}
-    words = {name for name in names if not name.startswith("_background_noise_/")}
-    assert len(names - words) == 2
-    assert all(re.fullmatch(r"[a-z]+/[0-9a-f]{8}_nohash_\d+\.wav", name) for name in words)
-    lists = [set((root / f"{part}_list.txt").read_text().split()) for part in ("validation", "testing")]
-    speakers = [{name.split("/")[1][:8] for name in part} for part in (*lists, words - lists[0] - lists[1])]
-    assert all(lists) and lists[0] | lists[1] < words
-    assert not (speakers[0] & speakers[1] or speakers[0] & speakers[2] or speakers[1] & speakers[2])
+    manifest = data.load("speech_commands", small)
+    assert manifest["clip_id"].str.fullmatch(r"[a-z]+/[0-9a-f]{8}_nohash_\d+").all()
+    assert set(manifest["split"]) == {"train", "validation", "test"}
+    assert all(Path(path).exists() for path in manifest["path"])
+    assert len(manifest.attrs["background_noise"]) == 2
 
 
 def test_folder_has_mixed_formats_recorders_and_a_table(small):
@@ -324,30 +265,28 @@ def test_folder_has_mixed_formats_recorders_and_a_table(small):
     assert (root / table["path"].iloc[-2]).stat().st_size == 0
 
 
-def test_a_complete_sample_is_left_alone(small, small_recipe, capsys):
-    before = {path: path.stat().st_mtime_ns for path in small.rglob("*.*") if path.name != ".lock"}
-    sample.make(small, recipe=small_recipe)
+@pytest.fixture
+def copied(small, tmp_path):
+    return Path(shutil.copytree(small, tmp_path / "copied"))
+
+
+def test_only_what_changed_or_lacks_files_is_made_again(copied, small_recipe, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*.*") if path.name != ".lock"}
+    sample.make(copied, recipe=small_recipe)
     assert "complete and current" in capsys.readouterr().out
-    assert before == {path: path.stat().st_mtime_ns for path in small.rglob("*.*") if path.name != ".lock"}
-
-
-def test_only_what_changed_or_lacks_files_is_made_again(small, small_recipe, tmp_path):
     recipe = tomllib.loads(small_recipe.read_text())
-    recipe = {name: recipe[name] for name in ("esc50", "tut2017", "folder")}
-    path = tmp_path / "sample.toml"
-    path.write_text(to_toml(recipe))
-    dest = sample.make(tmp_path / "s", recipe=path)
-    kept = (dest / "ESC-50-master/meta/esc50.csv").stat().st_mtime_ns
     recipe["folder"]["clips_per_class"] = 3
-    path.write_text(to_toml(recipe))
-    next((dest / "TUT-acoustic-scenes-2017-development/audio").iterdir()).unlink()
-    sample.make(dest, recipe=path)
-    assert (dest / "ESC-50-master/meta/esc50.csv").stat().st_mtime_ns == kept
-    assert len(list((dest / "folder").glob("*/*"))) == 4 * 3 + 2
-    assert len(list((dest / "TUT-acoustic-scenes-2017-development/audio").iterdir())) == 32
+    (tmp_path / "changed.toml").write_text(to_toml(recipe))
+    tut2017 = copied / "TUT-acoustic-scenes-2017-development"
+    next((tut2017 / "audio").iterdir()).unlink()
+    sample.make(copied, recipe=tmp_path / "changed.toml")
+    assert len(list((copied / "folder").glob("*/*"))) == 4 * 3 + 2
+    assert len(list((tut2017 / "audio").iterdir())) == 32
+    made = {path for path, time in before.items() if not path.exists() or path.stat().st_mtime_ns != time}
+    assert {path.relative_to(copied).parts[0] for path in made} == {"folder", tut2017.name, "SAMPLE.json"}
 
 
-def test_a_killed_call_is_cleared_and_finished(small, small_recipe, tmp_path):
+def test_a_killed_call_is_finished_whatever_the_number_of_processes(small, small_recipe, tmp_path, monkeypatch):
     dest = tmp_path / "s"
     code = "import sys; sys.path.append(sys.argv[3]); import recipe; recipe.make(sys.argv[1], recipe=sys.argv[2])"
     process = subprocess.Popen([sys.executable, "-c", code, str(dest), str(small_recipe), str(DATA)])
@@ -357,27 +296,24 @@ def test_a_killed_call_is_cleared_and_finished(small, small_recipe, tmp_path):
     process.kill()
     process.wait()
     assert list(dest.glob(".building-*")), "it ended before it could be killed"
+    monkeypatch.setattr(sample.os, "cpu_count", lambda: 1)
     sample.make(dest, recipe=small_recipe)
     assert not list(dest.glob(".building-*"))
     assert contents(dest) == contents(small)
 
 
-def test_an_outdated_sample_is_made_anew(small, small_recipe, tmp_path, monkeypatch, capsys):
-    for module, name, value in (
-        (sample, "RECIPE", small_recipe),
-        (sample, "SAMPLE", tmp_path),
-        (base, "SAMPLE", tmp_path),
-    ):
+def test_an_outdated_sample_is_made_anew(copied, small_recipe, monkeypatch, capsys):
+    for module, name, value in [(sample, "RECIPE", small_recipe), (sample, "SAMPLE", copied), (base, "SAMPLE", copied)]:
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(sample.make, "__defaults__", (tmp_path, 0, small_recipe))
+    monkeypatch.setattr(sample.make, "__defaults__", (copied, 0, small_recipe))
     before = data.load("esc50")
-    assert "Making the sample" in capsys.readouterr().out
-    data.load("esc50")
     assert "Making" not in capsys.readouterr().out
-    stamp = json.loads((tmp_path / "SAMPLE.json").read_text())
+    stamp = json.loads((copied / "SAMPLE.json").read_text())
     stamp["datasets"]["esc50"]["digest"] = "of older code"
-    write_json(tmp_path / "SAMPLE.json", stamp)
-    (tmp_path / "ESC-50-master" / "meta" / "esc50.csv").write_text("older")
+    write_json(copied / "SAMPLE.json", stamp)
+    (copied / "ESC-50-master" / "meta" / "esc50.csv").write_text("older")
+    assert data.load("esc50").equals(before) and "Making the sample" in capsys.readouterr().out
+    (copied / "SAMPLE.json").unlink()
     assert data.load("esc50").equals(before) and "Making the sample" in capsys.readouterr().out
 
 

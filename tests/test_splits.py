@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,33 +13,37 @@ def sides(round_):
 
 
 def test_folds_are_drawn_where_none_are_published_and_every_clip_is_tested_once(manifest):
+    unlabelled = [0, 7, 30]
+    manifest.loc[unlabelled, "label"] = None  # they take no part, and positions stay those of the manifest
+    expected = sorted(set(range(60)) - set(unlabelled))
     rounds = splits.rounds(manifest)
     assert len(rounds) == 5
-    assert sorted(np.concatenate([round_.test for round_ in rounds])) == list(range(60))
+    assert sorted(np.concatenate([round_.test for round_ in rounds])) == expected
     for round_ in rounds:
-        assert sorted(np.concatenate(sides(round_))) == list(range(60))
-        for one, other in [(0, 1), (0, 2), (1, 2)]:
-            assert splits.shared_groups(manifest, sides(round_)[one], sides(round_)[other]) == []
+        assert sorted(np.concatenate(sides(round_))) == expected
+        for one, other in combinations(sides(round_), 2):
+            assert splits.shared_groups(manifest, one, other) == []
+    manifest["split"] = "test"  # one side alone is dealt anew
+    assert len(splits.rounds(manifest)) == 5
 
 
 def test_official_folds_rotate_test_then_validation(manifest):
     manifest["fold"] = pd.array(np.arange(60) // 3 % 5 + 1, dtype="Int64")
     rounds = splits.rounds(manifest)
     assert [round_.name for round_ in rounds] == ["fold1", "fold2", "fold3", "fold4", "fold5"]
-    assert set(manifest["fold"].iloc[rounds[4].test]) == {5}
-    assert set(manifest["fold"].iloc[rounds[4].validation]) == {1}
-    assert set(manifest["fold"].iloc[rounds[4].train]) == {2, 3, 4}
+    assert [set(manifest["fold"].iloc[rows]) for rows in sides(rounds[4])] == [{2, 3, 4}, {1}, {5}]
     assert [round_.name for round_ in splits.rounds(manifest, n_rounds=2)] == ["fold1", "fold2"]
 
 
 def test_a_published_split_is_kept_and_a_leaking_group_set_aside(manifest):
     manifest["split"] = ["train"] * 36 + ["validation"] * 12 + ["test"] * 12
     manifest.loc[0, "group"] = manifest.loc[50, "group"]  # in train and in test
+    manifest.loc[3, "group"] = manifest.loc[45, "group"]  # in train and in validation
     manifest.loc[40, "group"] = manifest.loc[59, "group"]  # in validation and in test
     (round_,) = splits.rounds(manifest)
-    assert round_.set_aside.tolist() == [0, 40]
+    assert round_.set_aside.tolist() == [0, 3, 40]
     assert round_.test.tolist() == list(range(48, 60))
-    assert set(round_.train) == set(range(1, 36))
+    assert set(round_.train) == set(range(36)) - {0, 3}
     assert splits.shared_groups(manifest, round_.development, round_.test) == []
 
 
@@ -48,23 +54,6 @@ def test_a_missing_validation_set_is_drawn_from_training_groups(manifest):
     assert splits.shared_groups(manifest, round_.train, round_.validation) == []
 
 
-def test_one_side_alone_is_dealt_anew(manifest):
-    manifest["split"] = "test"
-    assert len(splits.rounds(manifest)) == 5
-
-
-def test_unlabelled_clips_take_no_part_and_positions_stay_those_of_the_manifest(manifest):
-    manifest.loc[[0, 7, 30], "label"] = None
-    used = np.concatenate([np.concatenate(sides(round_)) for round_ in splits.rounds(manifest)])
-    assert set(used) == set(range(60)) - {0, 7, 30}
-
-
-def test_a_class_from_one_source_is_refused_by_name(manifest):
-    manifest.loc[manifest["label"] == "b", "group"] = "one recorder"
-    with pytest.raises(CourseError, match="'b'"):
-        splits.rounds(manifest)
-
-
 def test_inner_folds_keep_groups_whole_and_stay_inside(manifest):
     rows = splits.rounds(manifest)[0].development
     folds = splits.inner_folds(manifest, rows, n_folds=3)
@@ -72,11 +61,25 @@ def test_inner_folds_keep_groups_whole_and_stay_inside(manifest):
     assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(len(rows)))
     for fitted, held_out in folds:
         assert splits.shared_groups(manifest, rows[fitted], rows[held_out]) == []
+    manifest["fold"] = np.arange(60) // 15  # published ones are kept
+    held_out = [set(manifest["fold"].iloc[held_out]) for _, held_out in splits.inner_folds(manifest, np.arange(45))]
+    assert held_out == [{0}, {1}, {2}]
+
+
+def test_a_clip_without_a_group_is_a_group_of_its_own(manifest):
+    manifest.loc[[3, 4], "group"] = None
+    assert splits.groups(manifest)[2:6].tolist() == ["source0", "clip clip03", "clip clip04", "source1"]
 
 
 def test_the_draw_depends_on_the_seed_only(manifest):
     assert (splits.make_folds(manifest, seed=1) == splits.make_folds(manifest, seed=1)).all()
     assert (splits.make_folds(manifest, seed=1) != splits.make_folds(manifest, seed=2)).any()
+
+
+def test_a_class_from_one_source_is_refused_by_name(manifest):
+    manifest.loc[manifest["label"] == "b", "group"] = "one recorder"
+    with pytest.raises(CourseError, match="'b'"):
+        splits.rounds(manifest)
 
 
 @pytest.mark.parametrize("column", ["fold", "split"])

@@ -276,7 +276,7 @@ def test_a_download_is_checked(monkeypatch, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/yamnet.tflite"
     published = yamnet._PUBLISHED
-    monkeypatch.setattr(yamnet, "_PUBLISHED", type(published)(address, published.size, published.hash))
+    monkeypatch.setattr(yamnet, "_PUBLISHED", type(published)(address, hash=published.hash))
     monkeypatch.setattr(yamnet, "_CACHE", tmp_path)
     with pytest.raises(DataMissing, match="not what was published"):
         yamnet.find()

@@ -110,9 +110,9 @@ def fetch(dataset: str, dest: str | os.PathLike) -> Path:
     return dest / info.folder
 
 
-def make_sample(**options: object) -> Path:
+def make_sample() -> Path:
     """Make the embedded sample, unless it is there and current."""
-    return _recipe().make(**options)
+    return _recipe().make()
 
 
 def _recipe() -> ModuleType:

@@ -45,29 +45,27 @@ def audit(manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
     scale). quarantine: `clip_id`, `path`, `reason`, `detail`, `advice` of every other clip. remarks: the same columns
     for what is usable but odd. A file is read again only if its size or times have changed.
     """
+    manifest = manifest.reset_index(drop=True)
     facts = _facts(manifest)
     # A file that is missing is missing, labelled or not; otherwise a clip without a label is of no use as it is.
-    no_label = manifest["label"].isna().to_numpy() & (facts["reason"] != "missing")
+    no_label = manifest["label"].isna() & (facts["reason"] != "missing")
     facts.loc[no_label, ["reason", "detail"]] = ["no label", "the dataset gives none"]
     short = facts["reason"].isna() & (facts["duration"] < _MIN_SECONDS)
     facts.loc[short, "reason"] = "too short"
-    facts.loc[short, "detail"] = [f"{seconds:.3f} s" for seconds in facts.loc[short, "duration"]]
+    facts.loc[short, "detail"] = facts["duration"].map("{:.3f} s".format)
     with np.errstate(divide="ignore"):
         facts["peak_db"], facts["rms_db"] = 20 * np.log10(facts["peak"]), 20 * np.log10(facts["rms"])
     silent = facts["reason"].isna() & (facts["peak_db"] < audio.SILENT_DB)
     facts.loc[silent, "reason"] = "silent"
-    facts.loc[silent, "detail"] = [f"peak {peak:.0f} dB" for peak in facts.loc[silent, "peak_db"]]
+    facts.loc[silent, "detail"] = facts["peak_db"].map("peak {:.0f} dB".format)
 
-    good = facts["reason"].isna().to_numpy()
-    columns = ["duration", "sr", "channels", "peak_db", "rms_db"]
-    usable = manifest[good].assign(**{name: facts.loc[good, name].to_numpy() for name in columns})
-    usable = usable.reset_index(drop=True)
+    good = facts["reason"].isna()
+    known = facts[["duration", "sr", "channels", "peak_db", "rms_db"]]
+    usable = manifest.assign(**known)[good].reset_index(drop=True)
     usable.attrs = dict(manifest.attrs)
-    quarantine = manifest.loc[~good, ["clip_id", "path"]].assign(
-        reason=facts.loc[~good, "reason"].to_numpy(), detail=facts.loc[~good, "detail"].to_numpy()
-    )
-    quarantine["advice"] = quarantine["reason"].map(ADVICE)
-    return usable, quarantine.reset_index(drop=True)[_COLUMNS], _remarks(usable, facts[good])
+    told = facts[["reason", "detail"]].assign(advice=facts["reason"].map(ADVICE))
+    quarantine = manifest[["clip_id", "path"]].assign(**told)[~good].reset_index(drop=True)
+    return usable, quarantine, _remarks(usable, facts[good])
 
 
 def oddities(facts: dict) -> list[tuple[str, str]]:
@@ -121,7 +119,7 @@ def _facts(manifest: pd.DataFrame) -> pd.DataFrame:
             finally:
                 write_parquet(store, pd.DataFrame(known.values()))
     columns = ["path", "signature", *audio.NOTHING]
-    table = pd.DataFrame([known[path] for path in manifest["path"]], index=manifest.index, columns=columns)
+    table = pd.DataFrame([known[path] for path in manifest["path"]], columns=columns)
     table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
     return table
 
@@ -149,5 +147,5 @@ def _signature(path: str) -> str:
 def _read_store(store: Path) -> dict[str, dict]:
     try:
         return {entry["path"]: entry for entry in pd.read_parquet(store).to_dict("records")}
-    except (FileNotFoundError, OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError):
         return {}  # no cache, or one that cannot be read: it is only a cache

@@ -21,7 +21,6 @@ class RemoteFile:
     """One file to download."""
 
     url: str
-    size: int | None = None
     hash: str | None = None
     unpack_to: str | None = None
     strip: int = 0

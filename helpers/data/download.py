@@ -17,8 +17,8 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -32,24 +32,20 @@ from helpers.data.declare import RemoteFile, gigabytes
 
 # pooch reads 1 KiB at a time unless told otherwise, which is three times slower.
 _CHUNK = 2**20
-_WORK = ".downloads"
 
 
 def fetch(remote: RemoteFile, dest: str | os.PathLike, retries: int = 2) -> Path:
     """Download one file, check it, and unpack it if it is an archive."""
     dest = Path(dest).expanduser().absolute()
-    name = _name(remote.url)
-    target = dest / (remote.unpack_to if remote.unpack_to is not None else name)
-    done = dest / _WORK / f"{name}.json"
+    name, target, done = _places(remote, dest)
     if is_complete(remote, dest):
         print(f"{name}: complete, nothing to do.")
         return target
     with _explained(name, dest):
-        work = dest / _WORK
+        work = done.parent
         work.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(work)
-        parts = [_retrieve(url, None, work, retries) for url in remote.parts]
-        parts.append(_retrieve(remote.url, remote.hash, work, retries))
+        parts = [_retrieve(url, remote.hash, work, retries) for url in (*remote.parts, remote.url)]
         if remote.unpack_to is None:
             os.replace(parts[0], target)
             sizes = {"": target.stat().st_size}
@@ -61,19 +57,20 @@ def fetch(remote: RemoteFile, dest: str | os.PathLike, retries: int = 2) -> Path
     return target
 
 
-def _name(url: str) -> str:
-    return url.partition("?")[0].rstrip("/").rpartition("/")[2]
+def _places(remote: RemoteFile, dest: Path) -> tuple[str, Path, Path]:
+    """Name of a file, place of what comes of it, and of the list that says it is complete."""
+    name = remote.url.rpartition("/")[2]
+    return name, dest / (name if remote.unpack_to is None else remote.unpack_to), dest / ".downloads" / f"{name}.json"
 
 
 def is_complete(remote: RemoteFile, dest: Path) -> bool:
     """Say whether everything that was unpacked of a file is there, in full length."""
-    target = dest / (remote.unpack_to if remote.unpack_to is not None else _name(remote.url))
-    done = dest / _WORK / f"{_name(remote.url)}.json"
+    _, target, done = _places(remote, dest)
     try:
         record = json.loads(done.read_text(encoding="utf-8"))
-        if (record["url"], record["hash"]) != (remote.url, remote.hash):
-            return False
-        return all(os.stat(target / name).st_size == size for name, size in record["files"].items())
+        sizes = record["files"].items()
+        same = (record["url"], record["hash"]) == (remote.url, remote.hash)
+        return same and all(os.stat(target / name).st_size == size for name, size in sizes)
     except (OSError, ValueError, KeyError):
         return False
 
@@ -97,18 +94,16 @@ def check_space(dest: Path, needed: int, name: str) -> None:
 
 def _retrieve(url: str, known_hash: str | None, work: Path, retries: int) -> Path:
     """Fetch one file into `work`; pooch moves it to its name only when its checksum is right."""
-    name = _name(url)
+    place, _, name = url.rpartition("/")
+    kind = pooch.HTTPDownloader
     if url.startswith("doi:"):
-        known_hash = _registry(url.rpartition("/")[0]).get(name)
+        kind, known_hash = pooch.DOIDownloader, _registry(place).get(name)
         if known_hash is None:
-            raise CourseError(f"The record {url.rpartition('/')[0]} holds no file {name}.")
-        downloader = pooch.DOIDownloader(progressbar=True, chunk_size=_CHUNK, timeout=60)
-    else:
-        downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=_CHUNK, timeout=60)
+            raise CourseError(f"The record {place} holds no file {name}.")
     if known_hash is None:
         raise CourseError(f"{url} is declared without a checksum; what arrives could not be verified.")
     store = pooch.create(path=work, base_url="", registry={name: known_hash}, urls={name: url}, retry_if_failed=retries)
-    return Path(store.fetch(name, downloader=downloader))
+    return Path(store.fetch(name, downloader=kind(progressbar=True, chunk_size=_CHUNK, timeout=60)))
 
 
 @lru_cache(maxsize=16)
@@ -116,7 +111,7 @@ def _registry(doi: str) -> dict[str, str]:
     """Ask the record for the checksums of its files."""
     store = pooch.create(path=pooch.os_cache("none"), base_url=f"{doi}/", registry=None)
     store.load_registry_from_doi()
-    return dict(store.registry)
+    return store.registry
 
 
 def _unpack(parts: list[Path], strip: int, target: Path, folder: Path) -> dict[str, int]:
@@ -125,18 +120,15 @@ def _unpack(parts: list[Path], strip: int, target: Path, folder: Path) -> dict[s
     folder.mkdir(parents=True)
     sizes: dict[str, int] = {}
     try:
-        with _members(parts) as members, progress_bar(desc="unpack", unit=" files") as bar:
-            for name, size, open_member in members:
+        with closing(_members(parts)) as members, progress_bar(desc="unpack", unit=" files") as bar:
+            for name, content in members:
                 inner = _inside(name, strip)
-                if inner is None:
-                    continue
-                (folder / inner).parent.mkdir(parents=True, exist_ok=True)
-                with open_member() as source, open(folder / inner, "wb") as file:
-                    shutil.copyfileobj(source, file, _CHUNK)
-                    if file.tell() != size:
-                        raise zipfile.BadZipFile(f"{name} has {file.tell():,} of {size:,} bytes")
-                sizes[inner.as_posix()] = size
-                bar.update()
+                if inner.name:  # else it lies where folders are stripped
+                    (folder / inner).parent.mkdir(parents=True, exist_ok=True)
+                    with content, open(folder / inner, "wb") as file:
+                        shutil.copyfileobj(content, file, _CHUNK)
+                        sizes[inner.as_posix()] = file.tell()
+                    bar.update()
         if not sizes:
             raise zipfile.BadZipFile("the archive is empty")
         _move(folder, target)
@@ -145,9 +137,8 @@ def _unpack(parts: list[Path], strip: int, target: Path, folder: Path) -> dict[s
     return sizes
 
 
-@contextmanager
-def _members(parts: list[Path]) -> Iterator[Iterator[tuple[str, int, Callable[[], BinaryIO]]]]:
-    """Open an archive and go through its files: name, size, and a function that opens the content."""
+def _members(parts: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
+    """Go through the files of an archive: name, and the content to read."""
     if parts[-1].suffix == ".zip":
         with _open_split(parts) if len(parts) > 1 else zipfile.ZipFile(parts[0]) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -155,41 +146,32 @@ def _members(parts: list[Path]) -> Iterator[Iterator[tuple[str, int, Callable[[]
             for info in infos:
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise CourseError(f"The archive holds a link ({info.filename}); it is not unpacked.")
-            yield ((info.filename, info.file_size, lambda i=info: archive.open(i)) for info in infos)
+                yield info.filename, archive.open(info)
     else:
         with tarfile.open(parts[0]) as archive:
-            yield _tar_members(archive)
+            for member in archive:
+                if not (member.isreg() or member.isdir()):
+                    raise CourseError(f"The archive holds a link or a device ({member.name}); it is not unpacked.")
+                if member.isreg():
+                    yield member.name, archive.extractfile(member)
 
 
-def _tar_members(archive: tarfile.TarFile) -> Iterator[tuple[str, int, Callable[[], BinaryIO]]]:
-    for member in archive:
-        if member.isdir():
-            continue
-        if not member.isreg():
-            raise CourseError(f"The archive holds a link or a device ({member.name}); it is not unpacked.")
-        yield member.name, member.size, lambda m=member: archive.extractfile(m)
-
-
-def _inside(name: str, strip: int) -> PurePosixPath | None:
+def _inside(name: str, strip: int) -> PurePosixPath:
     """Give the place of a member inside its folder; refuse one that leads out of it."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in name.partition("/")[0]:
         raise CourseError(f"The archive wants to write outside its folder ({name!r}); it is not unpacked.")
-    parts = path.parts[strip:]
-    return PurePosixPath(*parts) if parts else None
+    return PurePosixPath(*path.parts[strip:])
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a folder to its place; where a folder of that name exists already, add to it."""
-    if not target.exists():
+    """Move a file or a folder to its place; where a folder of that name exists already, add to it."""
+    if source.is_dir() and target.exists():
+        for child in source.iterdir():
+            _move(child, target / child.name)
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
-        return
-    for child in sorted(source.iterdir()):
-        if child.is_dir():
-            _move(child, target / child.name)
-        else:
-            os.replace(child, target / child.name)
 
 
 @contextmanager
@@ -198,27 +180,28 @@ def _explained(name: str, dest: Path) -> Iterator[None]:
     again = "Run the same command again: what is complete is kept."
     try:
         yield
-    except requests.HTTPError as error:
-        code = error.response.status_code if error.response is not None else "?"
-        raise CourseError(
-            f"{name}: the server answers {code} ({error}). After a 404 look at the dataset's homepage; else try later."
-        ) from error
-    except requests.RequestException as error:
-        raise CourseError(f"{name}: the connection failed or was cut ({error}). {again}") from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
-        raise CourseError(f"{name}: the archive is damaged ({error}). Nothing was unpacked. {again}") from error
-    except ValueError as error:
-        if isinstance(error, CourseError):
-            raise
-        what = f"what arrived is not what was published ({error})" if "hash" in str(error) else str(error)
-        raise CourseError(f"{name}: {what}. {again} If it happens again, the file on the server changed.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CourseError(
-                f"{name}: the disk with {dest} is full ({gigabytes(shutil.disk_usage(dest).free)} free). "
-                f"Make room there, or choose another folder. {again}"
-            ) from error
-        raise CourseError(f"{name}: {error}. {again}") from error
+    except CourseError:
+        raise
+    except Exception as error:
+        match error:
+            case requests.HTTPError():
+                what = f"the server answers {error.response.status_code} ({error}). "
+                what += "After a 404 look at the dataset's homepage; else try later."
+            case requests.RequestException():
+                what = f"the connection failed or was cut ({error}). {again}"
+            case zipfile.BadZipFile() | tarfile.TarError() | zlib.error() | EOFError():
+                what = f"the archive is damaged ({error}). Nothing was unpacked. {again}"
+            case ValueError():
+                what = f"what arrived is not what was published ({error})" if "hash" in str(error) else str(error)
+                what += f". {again} If it happens again, the file on the server changed."
+            case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+                free = gigabytes(shutil.disk_usage(dest).free)
+                what = f"the disk with {dest} is full ({free} free). Make room there, or choose another folder. {again}"
+            case OSError():
+                what = f"{error}. {again}"
+            case _:
+                raise
+        raise CourseError(f"{name}: {what}") from error
 
 
 @contextmanager
@@ -227,19 +210,20 @@ def _open_split(parts: list[Path]):
 
     Places are counted from the start of a part, whose number zipfile keeps as `ZipInfo.volume`.
     """
-    sizes = [part.stat().st_size for part in parts]
-    starts = [sum(sizes[:n]) for n in range(len(parts))]
-    tail = parts[-1].read_bytes()[-66_000:]
-    end = tail.rfind(b"PK\5\6")
-    _, n_entries, size, _ = struct.unpack("<2H2I", tail[end + 8 : end + 20])
-    if (wide := tail.rfind(b"PK\6\6", 0, end)) >= 0:
-        end, (_, n_entries, size) = wide, struct.unpack("<3Q", tail[wide + 24 : wide + 48])
-    # Behind the table of contents, an end record that knows of one part only.
-    sizes[-1] -= len(tail) - end
-    record = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, n_entries, n_entries, size, 0, 0)
     with ExitStack() as stack:
         files = [stack.enter_context(part.open("rb")) for part in parts]
-        archive = stack.enter_context(zipfile.ZipFile(_Joined([*files, io.BytesIO(record)], [*sizes, len(record)])))
+        sizes = [part.stat().st_size for part in parts]
+        starts = [sum(sizes[:n]) for n in range(len(parts))]
+        sizes[-1] = files[-1].seek(max(0, sizes[-1] - 66_000))
+        tail = files[-1].read()
+        end = tail.rfind(b"PK\5\6")
+        n_entries, size = struct.unpack("<HI", tail[end + 10 : end + 16])
+        if (wide := tail.rfind(b"PK\6\6", 0, end)) >= 0:
+            end, (n_entries, size) = wide, struct.unpack("<2Q", tail[wide + 32 : wide + 48])
+        # Behind the table of contents, an end record that knows of one part only.
+        record = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, n_entries, n_entries, size, 0, 0)
+        joined = _Joined([*files, io.BytesIO(record)], [*sizes[:-1], sizes[-1] + end, len(record)])
+        archive = stack.enter_context(zipfile.ZipFile(joined))
         if any(info.volume >= len(parts) for info in archive.infolist()):
             raise zipfile.BadZipFile("a part is missing")
         for info in archive.infolist():  # zipfile has added where the table begins, as if all lay in its part
@@ -258,9 +242,6 @@ class _Joined(io.RawIOBase):
 
     def seek(self, offset, whence=0):
         self.position = offset + (0, self.position, sum(self.sizes))[whence]
-        return self.position
-
-    def tell(self):
         return self.position
 
     def read(self, n=-1):

@@ -25,7 +25,6 @@ INFO = Info(
     files=(
         RemoteFile(
             url=f"https://github.com/karolpiczak/ESC-50/archive/{_COMMIT}.zip",
-            size=645_832_161,
             hash="sha256:661183a6f53ef04f12c9bd618fed0ddc1713280d6c94a5a5431e844ba6f6a21f",
             unpack_to="ESC-50-master",
             strip=1,

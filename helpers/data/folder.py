@@ -54,9 +54,10 @@ def _table(root: Path) -> Path | None:
         return root
     if not root.is_dir():
         raise DataMissing(f"{root} does not exist. {_LAYOUT}")
-    tables = [path for path in sorted(root.glob("*.csv")) if {"path", "label"} <= set(_header(path))]
-    for path in root.glob("*.csv"):
-        if any(";" in name and {"path", "label"} <= set(name.split(";")) for name in _header(path)):
+    headers = {path: _header(path) for path in sorted(root.glob("*.csv"))}
+    tables = [path for path, names in headers.items() if {"path", "label"} <= set(names)]
+    for path, names in headers.items():
+        if any({"path", "label"} <= set(name.split(";")) for name in names):
             raise CourseError(f"{path} parts its columns with semicolons. Save it as CSV with commas. {_LAYOUT}")
     if len(tables) > 1:
         raise DataMissing(f"{root} holds several CSV with path and label; pass the one you mean as data_dir.")
@@ -91,14 +92,12 @@ def _from_table(path: Path) -> pd.DataFrame:
 def _from_folders(root: Path) -> pd.DataFrame:
     rows = []
     for path in sorted(root.rglob("*")):
-        if path.is_dir():
-            continue
         name = path.relative_to(root)
         # Hidden files beside recordings (such as macOS's ._name.wav) carry the suffix, not the sound.
-        if path.suffix.lower() not in AUDIO_SUFFIXES or any(part.startswith(".") for part in name.parts):
-            continue
-        label = name.parts[0] if len(name.parts) > 1 else None
-        rows.append({"clip_id": name.as_posix(), "path": str(path), "label": label})
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.suffix.lower() in AUDIO_SUFFIXES and not hidden and not path.is_dir():
+            label = name.parts[0] if len(name.parts) > 1 else None
+            rows.append({"clip_id": name.as_posix(), "path": str(path), "label": label})
     return pd.DataFrame(rows, columns=["clip_id", "path", "label"])
 
 

@@ -57,8 +57,8 @@ def load(
         raise CourseError(f"dev.csv has the unknown split(s) {unknown}; expected train and val.")
     dev["split"] = dev["split"].map(_SPLITS)
     table = pd.concat([dev, test], ignore_index=True)
-    about = {part: _clips_info(root, part) for part in ("dev", "eval")}
-    clips = [about[part].get(name) or {} for part, name in zip(table["part"], table["fname"], strict=True)]
+    about = _clips_info(root, "dev") | _clips_info(root, "eval")
+    clips = [about.get(name) or {} for name in table["fname"]]
     lists = wrangle.read_tag_lists(tag_lists) if tag_lists else wrangle.read_tag_lists()
     crosswalk = wrangle.read_crosswalk()
     truth_labels = [[name for name in text.split(",") if name] for text in table["labels"]]

@@ -46,9 +46,7 @@ def load(data_dir: str | os.PathLike, words: Sequence[str] | None = None) -> pd.
     # What a list names but the disk lacks stays a row, so that the audit can report it.
     names = {name for name in split_of if name.partition("/")[0] in chosen}
     for word in chosen:
-        recordings = [
-            entry.name for entry in os.scandir(root / word) if Path(entry.name).suffix.lower() in AUDIO_SUFFIXES
-        ]
+        recordings = [name for name in os.listdir(root / word) if Path(name).suffix.lower() in AUDIO_SUFFIXES]
         # Hidden files beside recordings (such as macOS's ._name.wav) carry the suffix, not the sound.
         names.update(f"{word}/{name}" for name in recordings if not name.startswith("."))
     ordered = sorted(names)

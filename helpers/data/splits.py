@@ -29,9 +29,7 @@ class Round:
 
 def groups(manifest: pd.DataFrame) -> np.ndarray:
     """Group of every clip; a clip without one is a group of its own."""
-    return (
-        manifest["group"].where(manifest["group"].notna(), "clip " + manifest["clip_id"].astype(str)).to_numpy(object)
-    )
+    return manifest["group"].fillna("clip " + manifest["clip_id"].astype(str)).to_numpy(object)
 
 
 def shared_groups(manifest: pd.DataFrame, one: np.ndarray, other: np.ndarray) -> list[str]:

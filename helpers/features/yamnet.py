@@ -31,7 +31,6 @@ _PATCH_SAMPLES = _WINDOW + (PATCH - 1) * HOP_LENGTH  # 15,600 samples, 0.975 s
 _PATCH_HOP_SAMPLES = PATCH_HOP * HOP_LENGTH
 _PUBLISHED = RemoteFile(
     "https://storage.googleapis.com/mediapipe-models/audio_classifier/yamnet/float32/1/yamnet.tflite",
-    size=4_126_810,
     hash="sha256:4d8b4a53282dc83ef04e3e7dbc4fbc98082e34e44ed798e16c3a0cdd4c584faf",
 )
 _CACHE = base.CACHE / "pretrained"

@@ -1,14 +1,15 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from helpers import base as files
+from helpers import base
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "deep" / "table.json"
-    files.write_json(path, {"value": 1})
-    with pytest.raises(RuntimeError), files.replace_with(path) as temporary:
+    base.write_json(path, {"value": 1})
+    with pytest.raises(RuntimeError), base.replace_with(path) as temporary:
         temporary.write_text("half of")
         raise RuntimeError("the power went")
     assert json.loads(path.read_text()) == {"value": 1}
@@ -16,9 +17,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_relative_paths_work_from_the_notebooks_and_from_the_root(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "ROOT", tmp_path / "repository")
+    monkeypatch.setattr(base, "ROOT", tmp_path / "repository")
     (tmp_path / "here" / "near").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
-    assert files.resolve("near").resolve() == tmp_path / "here" / "near"
-    assert files.resolve("far") == tmp_path / "repository" / "far"
-    assert files.resolve("/abs") == files.Path("/abs")
+    assert base.resolve("near").resolve() == tmp_path / "here" / "near"
+    assert base.resolve("far") == tmp_path / "repository" / "far"
+    assert base.resolve("/abs") == Path("/abs")
