@@ -205,6 +205,17 @@ def test_all_of_an_mp3_is_heard(tmp_path, sr, channels, mode, loud):
     assert facts["open_ended"] or len(sf.read(tmp_path / "a.mp3")[0]) >= n - PADDING
 
 
+def test_windows_of_an_mp3_without_length_are_pieces_of_what_is_read(tmp_path):
+    mp3(tmp_path / "a.mp3", mode="VARIABLE", loud="last")
+    y, sr = audio.read(tmp_path / "a.mp3")
+    with audio.opened(tmp_path / "a.mp3") as recording:
+        assert recording.facts["open_ended"]
+        found = list(audio.windows(recording, sr, 0.5, 0.25))
+    assert found[-1][1] == len(y) / sr and len(found) == np.ceil((len(y) / sr - 0.5) / 0.25) + 1
+    for start, end, window in found:
+        np.testing.assert_array_equal(window, y[round(start * sr) : round(end * sr)])
+
+
 @pytest.mark.parametrize("before", [b"", ID3])
 def test_an_mp3_with_a_length_is_left_to_libsndfile(tmp_path, before):
     first, others, n = mp3(tmp_path / "a.mp3", channels=2, mode="VARIABLE")
