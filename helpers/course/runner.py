@@ -18,7 +18,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from helpers.base import ROOT, CourseError, digest, replace_with, resolve, short
+from helpers.base import ROOT, CourseError, digest, in_batch, replace_with, resolve, short
 from helpers.data import folder as own_folder
 from helpers.runs import RUNS, folder
 
@@ -103,6 +103,7 @@ def refresh(paths: list[Path]) -> None:
 
 
 def _execute(path: Path, target: Path, parameters: dict, key: str, run_dir: Path) -> None:
+    how = {"kernel_name": "python3", "cwd": ROOT, "progress_bar": not in_batch()}
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
     with replace_with(target) as temporary:
@@ -110,7 +111,7 @@ def _execute(path: Path, target: Path, parameters: dict, key: str, run_dir: Path
             with mock.patch.dict(os.environ, _ENVIRONMENT):
                 for attempt in range(3):
                     with _started_late(attempt < 2):
-                        papermill.execute_notebook(path, temporary, parameters, kernel_name="python3", cwd=ROOT)
+                        papermill.execute_notebook(path, temporary, parameters, **how)
                         break
         except (PapermillExecutionError, DeadKernelError, RuntimeError) as error:
             if temporary.stat().st_size:
