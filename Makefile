@@ -35,22 +35,23 @@ run: setup  ## run the series on the sample: executed notebooks, figures, leader
 	@$(MAKE) --no-print-directory --silent -j2 $(SERIES:%=run-%)
 	@$(BIN)/python -m helpers leaderboard
 
-# Two notebooks at a time, as one hardly uses more than a core, each after those whose runs it reads.
+# Two notebooks at a time, on one core each: networks as small as ours hardly use a second one.
+ONE_CORE := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 SERIES := $(shell ls -r notebooks | grep -o '^[0-9][0-9]')
 run-06: run-03 run-05
 run-10: run-07
 run-%:
-	@COURSE_BATCH=1 $(BIN)/python -m helpers run $*
+	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run $*
 
 test: setup lint  ## all that CI runs: unit tests, notebooks, parameterised runs
 	@$(BIN)/python -m helpers sample
 	@$(MAKE) --no-print-directory -j2 unit-tests notebook-tests
 
 unit-tests:
-	@$(BIN)/python -m pytest
+	@$(ONE_CORE) $(BIN)/python -m pytest
 
 notebook-tests:
-	@COURSE_BATCH=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 lint: setup  ## check style and docstrings
 	@$(BIN)/ruff check .

@@ -159,7 +159,7 @@ def test_a_step_of_training_changes_what_the_regime_says(regime, convolutions, n
 @pytest.fixture(scope="module")
 def small():
     keras.utils.set_random_seed(0)
-    return classifier("MobileNet", (32, 40, 1), 3, [8], "flatten", dropout=0.5)
+    return classifier("MobileNet", (32, 40, 1), 3, [8], "flatten")
 
 
 def test_the_head_trained_on_features_is_the_head_of_the_whole(small):

@@ -39,7 +39,16 @@ def deletion(model, x, saliency, k, baseline=None, steps=20, order="high"):
 
 def deletion_curves(model, X, maps, class_indices, baseline=None, seed=0):
     baseline = np.zeros_like(X[0]) if baseline is None else baseline
-    return sanity.deletion_curves(model, X, maps, class_indices, baseline, seed)
+    return sanity.deletion_curves(model, X, {"map": maps}, class_indices, baseline, seed)["map"]
+
+
+def test_methods_are_compared_with_the_same_random_orders():
+    model, X, maps = clips(3, (40, 1))
+    both = sanity.deletion_curves(model, X, {"one": maps, "other": -maps}, [0] * 3, np.zeros_like(X[0]))
+    for method, own in (("one", maps), ("other", -maps)):
+        for order, curves in deletion_curves(model, X, own, [0] * 3).items():
+            np.testing.assert_array_equal(both[method][order], curves)
+    np.testing.assert_array_equal(both["one"][RANDOM], both["other"][RANDOM])
 
 
 def sigmoid(z):

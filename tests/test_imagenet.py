@@ -176,20 +176,19 @@ def test_a_folder_without_the_file_or_no_folder_is_said(tmp_path):
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch):
-    monkeypatch.setattr(transfer, "_SECONDS", 0.3)
+    monkeypatch.setattr(transfer, "_SECONDS", (0.3, 0.3))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setitem(PUBLISHED, "MobileNet", (f"http://127.0.0.1:{silent.getsockname()[1]}/{NAME}", None))
-        with pytest.raises(WeightsMissing, match="timed out|no answer"):
+        with pytest.raises(WeightsMissing, match="no answer"):
             find_weights("MobileNet")
 
 
 def test_a_download_that_stalls_is_given_up_and_not_kept(content, cache, serve, monkeypatch):
-    monkeypatch.setattr(transfer, "_SECONDS", 0.5)
+    monkeypatch.setattr(transfer, "_SECONDS", (0.5, 0.5))
     serve(content[:1000], announced=len(content), stalls=True)
-    with pytest.raises(WeightsMissing, match="timed out"):
+    with pytest.raises(WeightsMissing, match="no answer"):
         find_weights("MobileNet")
     assert not list(cache.iterdir())
-    assert socket.getdefaulttimeout() is None
 
 
 @pytest.mark.parametrize("checksum", [True, False])
@@ -207,8 +206,8 @@ def test_a_download_is_kept_and_used_again(model, content, cache, serve, checksu
     ("options", "reason"),
     [
         ({"status": 403}, "Forbidden"),
-        ({"announced": 10**8}, "got only"),
-        ({"md5": "0" * 32}, "does not match"),
+        ({"announced": 10**8}, "the connection was cut"),
+        ({"md5": "0" * 32}, "not the published file"),
     ],
 )
 def test_a_download_that_is_not_what_was_published_is_not_kept(content, cache, serve, options, reason):

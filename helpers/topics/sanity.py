@@ -23,23 +23,29 @@ def in_blocks(saliency: np.ndarray) -> np.ndarray:
     return np.bincount(_blocks(saliency.shape).ravel(), weights=saliency.ravel())
 
 
-def deletion_curves(model, X, maps, class_indices, baseline: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+def deletion_curves(
+    model, X, maps: dict[str, np.ndarray], class_indices, baseline: np.ndarray, seed: int = 0
+) -> dict[str, dict[str, np.ndarray]]:
     """Probability of each clip's class while more and more of it is replaced by the baseline, in three orders.
 
-    `maps` [shape=(n, n_samples) or (n, bands, frames)] say which blocks go first; the random order is the mean of five.
-    Gives the curves [shape=(n, 21)] of each order. Petsiuk, Das and Saenko 2018; regions: Samek et al. 2017.
+    `maps` {method: [shape=(n, n_samples) or (n, bands, frames)]} say which blocks go first; the random order is the
+    mean of five, the same for all methods. Gives {method: {order: curves [shape=(n, 21)]}}. Petsiuk, Das and Saenko
+    2018; regions: Samek et al. 2017.
     """
-    X, curves = checked(model, X, class_indices), {_HIGH: [], _RANDOM: [], _LOW: []}
-    for number, (x, saliency, k) in enumerate(zip(X, maps, class_indices, strict=True)):
-        sums, rng = in_blocks(saliency), np.random.default_rng([seed, number])
+    X, curves = checked(model, X, class_indices), {method: {_HIGH: [], _RANDOM: [], _LOW: []} for method in maps}
+    for number, (x, k) in enumerate(zip(X, class_indices, strict=True)):
+        shape = next(iter(maps.values()))[number].shape
+        rng, n_blocks = np.random.default_rng([seed, number]), _blocks(shape).max() + 1
+        drawn = [_curve(model, x, shape, rng.permutation(n_blocks), k, baseline) for _ in range(_N_RANDOM)]
         # Equal sums, such as the zeros of Grad-CAM, in a drawn order: in that of time they would not be like chance.
-        ties = np.random.default_rng(0).permutation(len(sums))
-        orders = [np.lexsort((ties, -sums)), np.lexsort((ties, sums))]
-        orders += [rng.permutation(len(sums)) for _ in range(_N_RANDOM)]
-        high, low, *drawn = (_curve(model, x, saliency.shape, order, k, baseline) for order in orders)
-        for name, curve in ((_HIGH, high), (_RANDOM, np.mean(drawn, axis=0)), (_LOW, low)):
-            curves[name].append(curve)
-    return {name: np.array(rows) for name, rows in curves.items()}
+        ties = np.random.default_rng(0).permutation(n_blocks)
+        for method, saliencies in maps.items():
+            sums = in_blocks(saliencies[number])
+            for name, sign in ((_HIGH, -1), (_LOW, 1)):
+                order = np.lexsort((ties, sign * sums))
+                curves[method][name].append(_curve(model, x, shape, order, k, baseline))
+            curves[method][_RANDOM].append(np.mean(drawn, axis=0))
+    return {method: {name: np.array(rows) for name, rows in found.items()} for method, found in curves.items()}
 
 
 def deletion_table(curves: dict[str, np.ndarray], group: Sequence | None = None) -> pd.DataFrame:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import socket
-import tempfile
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
+import pooch
 import requests
 from keras import applications, layers, ops
 from sklearn.pipeline import Pipeline
 
-from helpers.base import CourseError, DataMissing, resolve, short
+from helpers.base import CourseError, DataMissing, in_batch, replace_with, resolve, short
 from helpers.features import FeatureSpec, yamnet
 
-_SECONDS = 15  # without an answer, a server is given up
+_SECONDS = 5, 15  # without a connection, or an answer, a server is given up
 _REGIMES = ("frozen", "batch norm", "full")
 
 
@@ -102,11 +102,9 @@ def classifier(
     units: list[int],
     features: str = "average",
     batch_norm: bool = False,
-    dropout: float = 0.2,
     regime: str = "frozen",
     weights: Weights | None = None,
     pool: tuple[int, int] = (1, 1),
-    momentum: float = 0.9,
 ) -> keras.Model:
     """Classifier of spectrogram pictures: an image network as the base, a dense network as the head."""
     layer = {"average": layers.GlobalAveragePooling2D, "flatten": layers.Flatten}.get(features)
@@ -129,12 +127,12 @@ def classifier(
         head.add(layers.Dense(width, activation="relu", kernel_initializer="he_uniform"))
         if batch_norm:
             head.add(layers.BatchNormalization())
-        head.add(layers.Dropout(dropout))
+        head.add(layers.Dropout(0.2))
     head.add(layers.Dense(n_classes, activation="softmax"))
 
     for part in (*base.layers, *head.layers):
         if isinstance(part, layers.BatchNormalization):
-            part.momentum = momentum
+            part.momentum = 0.9  # few steps per epoch: 0.99 would lag behind
     model = keras.Model(inputs, head(x), name=network)
     _set_regime(model, regime)
     return model
@@ -206,21 +204,23 @@ def find_weights(network: str, weights_dir: str | os.PathLike | None = None) -> 
         if (folder / name).is_file():
             return _weights(network, folder / name)
         advice = f" {short(folder)} holds no {name}.{advice}"
-    cache = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
-    if not _whole(network, cache / name):
+    path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / name
+    if not _whole(path, md5):
         try:
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as part:
-                _download(url, md5, part)
-                if not _whole(network, Path(part) / name):
+            with replace_with(path) as part:
+                pooch.HTTPDownloader(progressbar=not in_batch(), timeout=_SECONDS)(url, str(part), None)
+                if not _whole(part, md5):
                     raise ValueError("what arrived is not the published file")
-                os.replace(Path(part) / name, cache / name)
-        except Exception as problem:  # Keras raises plain Exception for what the network does
-            reason = getattr(problem, "reason", None) or problem
-            if isinstance(problem, requests.ConnectionError | requests.Timeout):
-                reason = "no connection" if isinstance(problem, requests.ConnectionError) else "no answer"
+        except (OSError, ValueError) as problem:  # those of requests are OSErrors
+            reason = problem
+            if "timed out" in str(problem):
+                reason = "no answer"
+            elif isinstance(problem, requests.ConnectionError):
+                reason = "no connection"
+            elif isinstance(problem, requests.exceptions.ChunkedEncodingError):
+                reason = "the connection was cut"
             raise WeightsMissing(network, f"{urllib.parse.urlsplit(url).netloc}: {reason}", advice) from problem
-    return _weights(network, cache / name)
+    return _weights(network, path)
 
 
 def _weights(network: str, path: Path) -> Weights:
@@ -239,28 +239,15 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _whole(network: str, path: Path) -> bool:
-    """Say whether a file is the published one, or, without a published checksum, at least weights that can be read."""
-    md5 = _PUBLISHED[network][1]
+def _whole(path: Path, md5: str | None) -> bool:
+    """Say whether a file is the published one, or, without a published checksum, at least one that can be opened."""
     if not path.is_file() or md5:
         return path.is_file() and _md5(path) == md5
-    smallest = NETWORKS[network].smallest
     try:
-        _backbone(network, (smallest, smallest, 3), Weights(network, path, ""))
-    except CourseError:
+        h5py.File(path).close()
+    except OSError:
         return False
     return True
-
-
-def _download(url: str, md5: str | None, folder: str) -> None:
-    """Let Keras fetch a file into a folder; give up when nothing comes for some seconds."""
-    requests.head(url, timeout=_SECONDS, allow_redirects=True).raise_for_status()
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SECONDS)  # Keras sets none: a connection that went dead would hold the notebook forever
-    try:
-        keras.utils.get_file(url.rpartition("/")[2], url, cache_subdir=folder, file_hash=md5)
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 # Channels and stride of the 13 pairs of a depthwise and a pointwise convolution: MobileNet v1 for pictures of 96 × 64.
