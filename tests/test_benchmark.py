@@ -57,8 +57,9 @@ def test_an_hour_is_heard_in_every_format(tmp_path, monkeypatch, capsys):
     params = {"classes": ["cat", "dog"], "feature": feature, "scaled": False}
     runs.record(tmp_path, params, {}, model=model)
     assert main(["benchmark", "--run", str(tmp_path)]) == 0
-    assert "0.1 min, s" in capsys.readouterr().out
-    table = benchmark._listening(runs.load(tmp_path)).set_index("recording")
-    assert list(table.index) == ["a.wav", "a.flac", "a.ogg", "a.mp3", "without length.mp3"]
-    assert table["windows"].between(39, 40).all()  # windows of a second in 20 s, half a second apart
-    assert table["flags"].str.contains("open-ended header").tolist() == [False] * 4 + [True]
+    assert "without length.mp3" in capsys.readouterr().out
+    table = benchmark._listening(runs.load(tmp_path))
+    assert list(table["recording"]) == 2 * ["a.wav", "a.flac", "a.ogg", "a.mp3", "without length.mp3"]
+    # Windows of a second, half a second apart, in 6 and in 20 s; an MP3 without length keeps its encoder's padding.
+    assert table["windows"].between(5 * [11] + 5 * [39], 5 * [12] + 5 * [40]).all()
+    assert table["flags"].str.contains("open-ended header").tolist() == 2 * (4 * [False] + [True])

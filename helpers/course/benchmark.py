@@ -51,8 +51,8 @@ def report_predict(run: Run) -> None:
 
 
 def _listening(run: Run) -> pd.DataFrame:
-    """Seconds that `predict` takes for recordings of each of the lengths, and windows heard in the longest."""
-    rows = {}
+    """Seconds that `predict` takes, windows heard and flags, for recordings of each format and length."""
+    rows = []
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         serving.predict(run, _noise(Path(folder, "first.wav"), 10))  # imports are not counted
         for seconds in _LONG:
@@ -60,10 +60,10 @@ def _listening(run: Run) -> pd.DataFrame:
                 _noise(path, seconds)
                 began = time.perf_counter()
                 predictions, files = serving.predict(run, path)
-                row = rows.setdefault(path.name, {"recording": path.name})
-                row[f"{seconds / 60:g} min, s"] = round(time.perf_counter() - began, 1)
-                row |= {"windows": len(predictions), "flags": files["flags"][0]}
-    return pd.DataFrame(rows.values())
+                row = {"recording": path.name, "minutes": seconds / 60, "seconds": time.perf_counter() - began}
+                flags = [flag.partition(" (")[0] for flag in files["flags"][0].split("; ")]
+                rows.append(row | {"windows": len(predictions), "flags": ", ".join(flags)})
+    return pd.DataFrame(rows).round(1)
 
 
 def _noise(path: Path, seconds: float) -> Path:
