@@ -32,11 +32,8 @@ def test_the_search_finds_a_planted_slice_and_gives_it_one_name():
     assert max(wrong[found[name]].mean() for name in found) == wrong[bad].mean() > 0.8
     assert all(found.sum() >= 8) and not any("constant" in name for name in found)
     assert len({tuple(column) for column in found.to_numpy().T}) == 5
-
-
-@pytest.mark.parametrize("wrong", [np.zeros(400, bool), np.ones(400, bool)])
-def test_the_search_finds_nothing_where_nothing_or_everything_is_wrong(wrong):
-    assert slices.find(metadata(), wrong, k=5, min_n=8).shape == (400, 0)
+    for even in (np.zeros(400, bool), np.ones(400, bool)):
+        assert slices.find(table, even, k=5, min_n=8).shape == (400, 0)
 
 
 def test_a_planted_slice_looks_bad_and_the_others_do_not():
