@@ -6,13 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import fisher_exact, norm
-from sklearn.metrics import (
-    accuracy_score,
-    f1_score,
-    precision_recall_fscore_support,
-    precision_score,
-    recall_score,
-)
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from helpers import scores
 from helpers.base import CourseError
@@ -27,15 +21,41 @@ def predictions():
     return pd.DataFrame({"clip_id": np.arange(300).astype(str), "label": label, "predicted": predicted, "fold": fold})
 
 
+def wilson(k, n):
+    """Wilson 1927, written out."""
+    z, p = norm.ppf(0.975), k / n
+    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+
+
+def ends(metric):
+    return metric["low"], metric["high"]
+
+
 def test_scores_equal_scikit_learns(predictions):
     result = scores.score(predictions)
     true, guess = predictions["label"], predictions["predicted"]
     options = dict(labels=["a", "b", "c"], average="macro", zero_division=0)  # "d" occurs in no label
-    assert result["accuracy"]["value"] == pytest.approx(accuracy_score(true, guess))
-    assert result["macro_f1"]["value"] == pytest.approx(f1_score(true, guess, **options))
-    assert result["macro_precision"]["value"] == pytest.approx(precision_score(true, guess, **options))
-    assert result["macro_recall"]["value"] == pytest.approx(recall_score(true, guess, **options))
+    precision, recall, f1, _ = precision_recall_fscore_support(true, guess, **options)
+    expected = {"accuracy": accuracy_score(true, guess), "macro_f1": f1}
+    expected |= {"macro_precision": precision, "macro_recall": recall}
+    assert {name: result[name]["value"] for name in expected} == pytest.approx(expected)
     assert result["accuracy"]["n"] == 300
+    hits = (true == guess).to_numpy().reshape(3, 100).mean(axis=1)
+    spread = {"value": hits.mean(), "low": hits.mean() - hits.std(ddof=1), "high": hits.mean() + hits.std(ddof=1)}
+    assert result["accuracy_per_fold"] == pytest.approx(spread | {"n": 3})
+
+
+def test_classes_have_the_values_of_scikit_learn(predictions):
+    expected = precision_recall_fscore_support(
+        predictions["label"], predictions["predicted"], labels=["a", "b", "c", "d"], zero_division=np.nan
+    )
+    result = scores.per_class(predictions)
+    for name, values in zip(("precision", "recall", "f1", "n"), expected, strict=True):
+        np.testing.assert_allclose(result[name], values)
+    # No clip has the label d: a recall of d means nothing, and is not shown as zero.
+    assert np.isnan(result.loc["d", "recall"]) and scores.readable(result).loc["d", "recall"] == "- (n = 0)"
+    assert f"n = {(predictions['predicted'] == 'd').sum()})" in scores.readable(result).loc["d", "precision"]
 
 
 def test_the_interval_of_accuracy_is_the_binomial_one(predictions):
@@ -47,12 +67,17 @@ def test_the_interval_of_accuracy_is_the_binomial_one(predictions):
 
 def test_clips_that_stand_or_fall_together_widen_the_interval():
     hit = np.repeat(np.random.default_rng(1).random(30) < 0.5, 10)  # 30 sources of 10 equal clips
+    group = np.repeat(np.arange(30), 10)
     table = pd.DataFrame(
         {"clip_id": np.arange(300), "label": "a", "predicted": np.where(hit, "a", "b"), "fold": "split"}
     )
-    alone, grouped = scores.score(table), scores.score(table, np.repeat(np.arange(30), 10))
-    width = [score["accuracy"]["high"] - score["accuracy"]["low"] for score in (alone, grouped)]
-    assert width[1] == pytest.approx(width[0] * np.sqrt(10), rel=0.25)
+    wrong = table.assign(predicted="b")
+    for alone, grouped in [
+        (scores.score(table)["accuracy"], scores.score(table, group)["accuracy"]),
+        (scores.difference(table, wrong), scores.difference(table, wrong, pd.Series(group))),
+    ]:
+        width = [metric["high"] - metric["low"] for metric in (alone, grouped)]
+        assert width[1] == pytest.approx(width[0] * np.sqrt(10), rel=0.25)
 
 
 def test_rows_without_a_group_are_groups_of_their_own(predictions):
@@ -60,38 +85,28 @@ def test_rows_without_a_group_are_groups_of_their_own(predictions):
     for missing in (None, np.nan):
         nobody = scores.score(predictions, np.array([missing] * 300, dtype=object))["accuracy"]
         assert nobody["high"] - nobody["low"] == pytest.approx(alone["high"] - alone["low"], rel=0.2)
-    assert scores._members(np.array(["a", None, "a", None], dtype=object), 4).tolist() in (
-        [0, 1, 0, 2],
-        [0, 2, 0, 1],
-    )
-
-
-def test_spread_over_folds(predictions):
-    hits = (predictions["label"] == predictions["predicted"]).to_numpy().reshape(3, 100).mean(axis=1)
-    result = scores.score(predictions)["accuracy_per_fold"]
-    assert result["value"] == pytest.approx(hits.mean())
-    assert result["high"] - result["value"] == pytest.approx(hits.std(ddof=1))
-    assert result["n"] == 3
-
-
-def test_paired_difference_of_a_table_with_itself_is_zero(predictions):
-    result = scores.difference(predictions, predictions)
-    assert (result["value"], result["low"], result["high"], result["n"]) == (0, 0, 0, 300)
+    assert len(set(scores._members(np.array(["a", None, "a", None], dtype=object), 4))) == 3
+    with pytest.raises(CourseError, match="2 groups"):
+        scores.score(predictions, [1, 2])
 
 
 def test_paired_difference_counts_matched_clips(predictions):
-    perfect = predictions.assign(predicted=predictions["label"]).sample(frac=1, random_state=0)
-    result = scores.difference(perfect, predictions)
+    result = scores.difference(predictions.assign(predicted=predictions["label"]), predictions)
     assert result["value"] == pytest.approx((predictions["label"] != predictions["predicted"]).mean())
     assert 0 < result["low"] < result["value"] < result["high"]
+    shuffled = predictions.sample(frac=1, random_state=0, ignore_index=True)
+    assert scores.difference(predictions, shuffled) == {"value": 0, "low": 0, "high": 0, "n": 300}
 
 
-def test_prediction_table_names_the_largest_column(manifest):
+def test_prediction_table_names_the_largest_column_and_scores_nothing_that_is_no_number(manifest):
     probabilities = np.array([[0.2, 0.5, 0.3], [0.9, 0.1, 0.0]])
     table = scores.prediction_table(manifest, np.array([3, 5]), probabilities, ["a", "b", "c"], "fold1")
     assert table["clip_id"].tolist() == ["clip03", "clip05"]
     assert table["predicted"].tolist() == ["b", "a"]
     assert list(table.columns) == ["clip_id", "label", "predicted", "fold", "p_a", "p_b", "p_c"]
+    probabilities[1] = np.nan
+    with pytest.raises(CourseError, match="round fold3: the probabilities of 1 of 2 clips are not numbers"):
+        scores.prediction_table(manifest, [3, 5], probabilities, ["a", "b", "c"], "fold3")
 
 
 def test_columns_of_a_model_that_missed_a_class_are_put_in_place():
@@ -115,20 +130,24 @@ def said(*rows):
 
 def test_pairs_are_counted_by_hand():
     table, _ = said(
-        ("go", "no", 7), ("no", "go", 1), ("go", "go", 93), ("no", "no", 49), ("up", "no", 2), ("up", "up", 8)
+        ("go", "no", 12), ("no", "go", 1), ("go", "go", 88), ("no", "no", 49), ("up", "no", 2), ("up", "up", 8)
     )
     table = pd.concat([table, said(("up", "off", 3))[0]])  # no clip has the label "off"
     pairs = scores.confused_pairs(table.sample(frac=1, random_state=0))
     columns = ["one", "other", "one_as_other", "other_as_one", "n_one", "n_other", "total"]
     assert pairs[columns].to_numpy().tolist() == [
-        ["go", "no", 7, 1, 100, 50, 8],
+        ["go", "no", 12, 1, 100, 50, 13],
         ["off", "up", 0, 3, 0, 13, 3],
         ["no", "up", 0, 2, 50, 13, 2],
     ]
-    p_go, p_up = fisher_exact([[7, 93], [1, 49]]).pvalue, fisher_exact([[0, 50], [2, 11]]).pvalue
+    p_go, p_up = fisher_exact([[12, 88], [1, 49]]).pvalue, fisher_exact([[0, 50], [2, 11]]).pvalue
     np.testing.assert_allclose(pairs["p"], [p_go, np.nan, p_up])
-    assert p_up < p_go
-    np.testing.assert_allclose(pairs["p_holm"], [max(2 * p_up, p_go), np.nan, 2 * p_up])
+    assert p_up < p_go < 2 * p_up
+    np.testing.assert_allclose(pairs["p_holm"], [2 * p_up, np.nan, 2 * p_up])
+    table, speaker = said(("go", "go", 5, "x"), ("no", "no", 5, "y"))
+    for group in (None, speaker):
+        nothing = scores.confused_pairs(table, group)
+        assert len(nothing) == 0 and list(nothing) == list(pairs)
 
 
 def balanced(confusions_of_speakers, n=10):
@@ -140,7 +159,7 @@ def balanced(confusions_of_speakers, n=10):
     return said(*rows)
 
 
-def test_asymmetry_is_found_where_it_is():
+def test_asymmetry_is_found_where_it_is_and_not_in_a_single_speaker():
     table, speaker = balanced([(3, 0)] * 20)
     assert scores.confused_pairs(table)["p_holm"].item() < 1e-6
     # One of 10,001 flips is what was seen; that all other draws flip all 20 signs alike is next to impossible.
@@ -148,12 +167,13 @@ def test_asymmetry_is_found_where_it_is():
     table, speaker = balanced([(3, 3)] * 20)
     for group in (None, speaker):
         assert scores.confused_pairs(table, group)["p"].item() == 1
-
-
-def test_a_single_speaker_does_not_make_an_asymmetry():
     table, speaker = balanced([(10, 0)] + [(0, 0)] * 19)
     assert scores.confused_pairs(table)["p"].item() < 0.01
     assert scores.confused_pairs(table, speaker)["p"].item() > 0.4
+    # All ten speakers err alike, but the other word was said twice: flips alone would find 2 in 1,024.
+    rare = [("go", "no", 1, speaker) for speaker in range(10)] + [("go", "go", 9, speaker) for speaker in range(10)]
+    table, speaker = said(*rare, ("no", "no", 2, 0))
+    assert scores.confused_pairs(table, speaker)["p"].item() == fisher_exact([[10, 90], [0, 2]]).pvalue
 
 
 def test_few_groups_try_every_flip():
@@ -185,22 +205,6 @@ def test_equal_rates_are_seldom_taken_for_unequal_ones():
     assert found["grouped"] <= 6 < found["alone"]  # 7 of 40 or more at a rate of 5 %: once in 300 times
 
 
-def test_pairs_of_nothing():
-    table, _ = said(("go", "go", 5), ("no", "no", 5))
-    assert len(scores.confused_pairs(table)) == 0 and "p_holm" in scores.confused_pairs(table, np.zeros(10))
-
-
-def wilson(k, n):
-    """Wilson 1927, written out."""
-    z, p = norm.ppf(0.975), k / n
-    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
-
-
-def ends(metric):
-    return metric["low"], metric["high"]
-
-
 @pytest.mark.parametrize("right", [True, False])
 def test_all_right_or_all_wrong_still_has_a_width(right):
     label = np.array(["a", "b"] * 10)
@@ -223,36 +227,14 @@ def test_few_groups_get_wilsons_interval_rounded_outwards():
 
 
 def test_a_difference_and_a_level_are_no_shares():
-    assert ends(scores.mean(np.ones(10) * 3.5)) == (3.5, 3.5)
+    assert ends(scores.mean(np.ones(5), share=False)) == (1, 1)
     values = np.random.default_rng(0).normal(3, 2, size=(500, 4))
     found, half = scores.mean(values), 1.96 * values.std(axis=0, ddof=1) / np.sqrt(500)
     np.testing.assert_allclose(found["high"] - found["value"], half, rtol=0.15)
     np.testing.assert_allclose(found["value"] - found["low"], half, rtol=0.15)
 
 
-def test_probabilities_that_are_no_numbers_are_never_scored(manifest):
-    with pytest.raises(CourseError, match="round fold3: the probabilities of 1 of 2 clips are not numbers"):
-        scores.prediction_table(manifest, [0, 1], np.array([[0.5, 0.5], [np.nan, np.nan]]), ["a", "b"], "fold3")
-
-
-def test_classes_have_the_values_of_scikit_learn(predictions):
-    expected = precision_recall_fscore_support(
-        predictions["label"], predictions["predicted"], labels=["a", "b", "c", "d"], zero_division=np.nan
-    )
-    result = scores.per_class(predictions)
-    for name, values in zip(scores._PARTS, expected, strict=False):
-        np.testing.assert_allclose(result[name], values)
-    np.testing.assert_array_equal(result["n"], expected[3])
-    # No clip has the label d: a recall of d means nothing, and is not shown as zero.
-    assert np.isnan(result.loc["d", "recall"]) and scores.readable(result).loc["d", "recall"] == "- (n = 0)"
-
-
 def test_metrics_are_written_with_their_unit():
     gain = {"value": -0.0123, "low": -0.05, "high": 0.004, "n": 12}
     assert scores.shown(gain, "points") == "-1.2 points (-5.0 to +0.4, n = 12)"
     assert scores.shown(gain | {"value": 0.5}) == "50.0 % (-5.0 to 0.4, n = 12)"
-
-
-def test_as_many_groups_as_rows(predictions):
-    with pytest.raises(CourseError, match="2 groups"):
-        scores.score(predictions, [1, 2])
