@@ -166,7 +166,7 @@ def _at(model, x, class_index, layer) -> tuple[np.ndarray, np.ndarray]:
     batch = tf.constant(checked(model, np.asarray(x)[np.newaxis], [class_index]))
     layer, last = stages(model)[-1] if layer is None else layer, all_layers(model)[-1]
     with recording([layer, last]) as seen, tf.GradientTape() as tape:
-        tape.watch(batch)  # a frozen network has no trainable weights that a tape would follow by itself
+        tape.watch(batch)  # else a network without a weight that the tape follows would give zeros in silence
         model(batch, training=False)
         logit = (tf.cast(seen[last].input, tf.float32) @ tf.cast(last.kernel, tf.float32))[0, class_index]
     gradient = tape.gradient(logit, seen[layer].output, unconnected_gradients=tf.UnconnectedGradients.ZERO)
