@@ -1,8 +1,7 @@
 """The cache: right rows, never stale, resumed, shared between processes."""
 
 import os
-import subprocess
-import sys
+from multiprocessing import get_context
 
 import kill_resume
 import numpy as np
@@ -14,14 +13,13 @@ from helpers import __main__, audio
 from helpers.base import AudioError, CourseError
 from helpers.features import FeatureSpec, cache, extract
 
-SPEC = FeatureSpec("logmel", sr=8000, seconds=0.5, n_fft=256, hop_length=128, n_mels=16)
-OTHERS = {
-    "mfcc": FeatureSpec("mfcc", sr=8000, seconds=0.5, n_fft=256, hop_length=128, n_mels=16, n_mfcc=8),
-    "short": FeatureSpec("waveform", sr=4000, seconds=0.25),
-}
+FRAMES = dict(sr=8000, seconds=0.5, n_fft=256, hop_length=128)
+SPEC = FeatureSpec("logmel", n_mels=16, **FRAMES)
+MFCC = FeatureSpec("mfcc", n_mels=16, n_mfcc=8, **FRAMES)
+SHORT = FeatureSpec("waveform", sr=4000, seconds=0.25)
 
 
-def write_clip(path, seed, seconds=0.3):
+def write_clip(path, seed, seconds):
     sf.write(path, 0.3 * np.random.default_rng(seed).uniform(-1, 1, int(seconds * 8000)), 8000)
 
 
@@ -34,8 +32,7 @@ def in_this_process(monkeypatch):
 @pytest.fixture
 def manifest(tmp_path):
     """150 clips (three blocks) of varying length."""
-    (tmp_path / "clips").mkdir()
-    paths = [str(tmp_path / "clips" / f"{i:03d}.wav") for i in range(150)]
+    paths = [str(tmp_path / f"{i:03d}.wav") for i in range(150)]
     for i, path in enumerate(paths):
         write_clip(path, i, 0.1 + 0.005 * i)
     return pd.DataFrame({"path": paths})
@@ -70,19 +67,19 @@ def test_rows_belong_to_the_manifest_and_the_second_call_decodes_nothing(manifes
 
 
 def test_a_recording_is_decoded_once_for_all_specs_that_are_missing(manifest, tmp_path, computed, capsys):
-    cache.of(manifest, OTHERS["mfcc"], tmp_path / "cache")
+    cache.of(manifest, MFCC, tmp_path / "cache")
     computed.clear()
-    specs = {"a": SPEC, "b": FeatureSpec("stft", sr=8000, seconds=0.5, n_fft=256, hop_length=128), "a again": SPEC}
-    arrays = cache.of(manifest, specs | OTHERS, tmp_path / "cache")
+    specs = {"a": SPEC, "b": FeatureSpec("stft", **FRAMES), "a again": SPEC, "mfcc": MFCC, "short": SHORT}
+    arrays = cache.of(manifest, specs, tmp_path / "cache")
     assert len(computed) == 2 * 150  # once for a and b, once at the other rate
     assert "features mfcc: 150 clips from cache" in capsys.readouterr().out
-    for name, spec in (specs | OTHERS).items():
+    for name, spec in specs.items():
         np.testing.assert_array_equal(arrays[name], direct(manifest, spec), err_msg=name)
 
 
-@pytest.mark.parametrize("what", ["content", "clips", "spec", "code"])
+@pytest.mark.parametrize("what", ["content", "clips", "code"])
 def test_whatever_changes_is_computed_anew_and_readers_keep_what_they_have(manifest, tmp_path, monkeypatch, what):
-    before, spec = cache.of(manifest, SPEC, tmp_path / "cache"), SPEC
+    before = cache.of(manifest, SPEC, tmp_path / "cache")
     copy = np.array(before)
     if what == "content":  # cp -p, rsync -t: size and time of change as before
         status = os.stat(manifest["path"][3])
@@ -90,11 +87,9 @@ def test_whatever_changes_is_computed_anew_and_readers_keep_what_they_have(manif
         os.utime(manifest["path"][3], ns=(status.st_atime_ns, status.st_mtime_ns))
     elif what == "clips":
         manifest = manifest[::-1]
-    elif what == "spec":
-        spec = OTHERS["mfcc"]
     else:
         monkeypatch.setattr(cache, "_CODE", "another version")
-    np.testing.assert_array_equal(cache.of(manifest, spec, tmp_path / "cache"), direct(manifest, spec))
+    np.testing.assert_array_equal(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest))
     np.testing.assert_array_equal(before, copy)
     assert len(cache.folders(tmp_path / "cache")) == 2
 
@@ -102,11 +97,10 @@ def test_whatever_changes_is_computed_anew_and_readers_keep_what_they_have(manif
 def test_other_processes_give_the_same_bytes_or_the_same_error(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "_SECONDS_TO_START", 0)
     monkeypatch.setattr(cache, "_BLOCK", 16)
-    one, two = (cache.of(manifest, {"a": SPEC} | OTHERS, tmp_path / str(n), n_jobs=n) for n in (1, 2))
+    one, two = (cache.of(manifest, {"a": SPEC, "b": SHORT}, tmp_path / str(n), n_jobs=n) for n in (1, 2))
     for name in one:
         np.testing.assert_array_equal(one[name], two[name])
-    with open(manifest["path"][140], "wb"):
-        pass
+    open(manifest["path"][140], "wb").close()
     with pytest.raises(AudioError, match="140.wav: empty"):
         cache.of(manifest, SPEC, tmp_path / "2", n_jobs=2)
     monkeypatch.setattr(cache, "_CODE", "as it was before somebody edited it")
@@ -115,7 +109,7 @@ def test_other_processes_give_the_same_bytes_or_the_same_error(manifest, tmp_pat
 
 
 def interrupted(manifest, cache_dir, monkeypatch, error=KeyboardInterrupt):
-    """A cache whose first two blocks are finished and whose third is not."""
+    """Folder of an array whose first two blocks are finished and whose third is not."""
     read = audio.read
 
     def failing_read(path, **how):
@@ -126,8 +120,7 @@ def interrupted(manifest, cache_dir, monkeypatch, error=KeyboardInterrupt):
     with monkeypatch.context() as patch, pytest.raises(error):
         patch.setattr(audio, "read", failing_read)
         cache.of(manifest, SPEC, cache_dir, n_jobs=1)
-    (partial,) = cache_dir.glob("*/partial.npy")
-    return partial
+    return next(cache_dir.glob("*/partial.npy")).parent
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, AudioError])
@@ -141,87 +134,75 @@ def test_interrupted_work_is_resumed(manifest, tmp_path, computed, monkeypatch, 
 
 
 @pytest.mark.parametrize("damage", ["checksum", "rows", "length", "array", "finished"])
-def test_power_failure(manifest, tmp_path, monkeypatch, damage):
-    """Whatever a crashed machine leaves in a folder, the rows given out are right."""
-    partial = interrupted(manifest, tmp_path / "cache", monkeypatch)
+def test_whatever_a_crashed_machine_leaves_the_rows_are_right(manifest, tmp_path, monkeypatch, damage):
+    folder = interrupted(manifest, tmp_path / "cache", monkeypatch)
     if damage == "checksum":
-        (partial.parent / "done" / "64").write_text("")
+        (folder / "done" / "64").write_text("")
     elif damage == "rows":  # the checksum reached the disk, the rows did not
-        with open(partial, "rb+") as file:
-            file.seek(1000)
-            file.write(bytes(1000))
+        np.load(folder / "partial.npy", mmap_mode="r+")[5] = 0
     elif damage == "length":
-        os.truncate(partial, 1000)
+        os.truncate(folder / "partial.npy", 1000)
     elif damage == "array":
-        partial.unlink()
+        (folder / "partial.npy").unlink()
     else:
         cache.of(manifest, SPEC, tmp_path / "cache")
-        os.truncate(partial.with_name("array.npy"), 1000)
+        os.truncate(folder / "array.npy", 1000)
     np.testing.assert_array_equal(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest))
 
 
-def test_recording_removed_later(manifest, tmp_path):
-    cache.of(manifest, SPEC, tmp_path / "cache")
+def test_what_cannot_be_computed_is_told(manifest, tmp_path):
+    with pytest.raises(CourseError, match="no clips"):
+        cache.of(manifest[:0], SPEC, tmp_path / "cache")
+    cache.of(manifest[:2], SPEC, tmp_path / "cache")
     os.remove(manifest["path"][0])
     with pytest.raises(AudioError, match="000.wav does not exist"):
-        cache.of(manifest, SPEC, tmp_path / "cache")
+        cache.of(manifest[:2], SPEC, tmp_path / "cache")
 
 
-def test_no_clips(tmp_path):
-    with pytest.raises(CourseError, match="no clips"):
-        cache.of(pd.DataFrame({"path": []}), SPEC, tmp_path)
+def compute_and_compare(barrier, manifest, cache_dir):
+    barrier.wait(timeout=60)
+    np.testing.assert_array_equal(cache.of(manifest, SPEC, cache_dir, n_jobs=1), direct(manifest))
 
 
-def test_two_processes_at_once(manifest, tmp_path):
-    manifest.to_pickle(tmp_path / "manifest.pkl")
-    code = (
-        "import sys, pandas as pd; from helpers.features import FeatureSpec, cache\n"
-        "sys.stdin.readline()\n"
-        f"array = cache.of(pd.read_pickle('manifest.pkl'), {SPEC!r}, 'cache', n_jobs=1)\n"
-        "print(float(array.sum(dtype=float)))\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": tmp_path, "env": environment}
-    processes = [subprocess.Popen([sys.executable, "-c", code], **options) for _ in range(2)]
+def test_of_two_processes_at_once_one_computes_and_both_are_right(manifest, tmp_path, capfd):
+    spawn = get_context("spawn")
+    arguments = spawn.Barrier(2), manifest, tmp_path / "cache"
+    processes = [spawn.Process(target=compute_and_compare, args=arguments, daemon=True) for _ in range(2)]
     for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert sum("150 clips computed" in output for output in outputs) == 1
-    assert sum("150 clips from cache" in output for output in outputs) == 1
-    for output in outputs:
-        assert float(output.splitlines()[-1]) == pytest.approx(direct(manifest).sum(dtype=float), rel=1e-6)
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    said = capfd.readouterr().out
+    assert said.count("150 clips computed") == said.count("150 clips from cache") == 1
 
 
 def test_who_waits_says_so(manifest, tmp_path, monkeypatch, capsys):
-    partial = interrupted(manifest, tmp_path / "cache", monkeypatch)
-    lock = cache.FileLock(partial.with_name("lock"))
+    folder = interrupted(manifest, tmp_path / "cache", monkeypatch)
+    lock = cache.FileLock(folder / "lock")
     lock.acquire()
     monkeypatch.setattr(cache, "print", lambda *text: (print(*text), lock.release()), raising=False)
     cache.of(manifest, SPEC, tmp_path / "cache")
-    assert capsys.readouterr().out.startswith(f"Another process is computing {partial.parent.name}; waiting for it.\n")
+    assert capsys.readouterr().out.startswith(f"Another process is computing {folder.name}; waiting for it.\n")
 
 
 def test_what_other_code_made_is_listed_and_pruned(manifest, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "CACHE", tmp_path)
+    monkeypatch.setattr(__main__, "CACHE", tmp_path / "cache")
     with monkeypatch.context() as patch:
         patch.setattr(cache, "_CODE", "older")
-        cache.of(manifest[:3], SPEC, tmp_path)
-    cache.of(manifest[:2], SPEC, tmp_path)
+        cache.of(manifest[:3], SPEC, tmp_path / "cache")
+    cache.of(manifest[:2], SPEC, tmp_path / "cache")
     for name in ("pretrained", "audit", "mfcc-0123456789abcdef"):  # the last by the course as it was before
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_bytes(bytes(2_000_000))
-    capsys.readouterr()
+        (tmp_path / "cache" / name).mkdir()
+        (tmp_path / "cache" / name / "file").write_bytes(bytes(2_000_000))
     assert __main__.main(["cache"]) == 0
     listed = capsys.readouterr().out
-    assert (
-        listed.count("other code") == 2 and listed.count("this code") == 1 and "3 folders of features, 2.0 MB" in listed
-    )
+    assert listed.count("other code") == 2 and listed.count("this code") == 1
+    assert "3 folders of features, 2.0 MB" in listed
     assert __main__.main(["cache", "--prune"]) == 0
     assert "2 folders of features, 2.0 MB, removed." in capsys.readouterr().out
-    assert cache.folders(tmp_path)["clips"].tolist() == [2]
-    assert (tmp_path / "pretrained" / "file").exists() and (tmp_path / "audit" / "file").exists()
+    assert cache.folders(tmp_path / "cache")["clips"].tolist() == [2]
+    assert all((tmp_path / "cache" / name / "file").exists() for name in ("pretrained", "audit"))
 
 
 @pytest.mark.parametrize(("n_jobs", "n_kills", "at_work"), [(1, 20, 15), (2, 2, 1)])
