@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from helpers.topics.pictures import activation_plot, deletion_plot, frequency_response, response_plot
+from helpers.topics.pictures import activation_plot, attribution_plot, deletion_plot, frequency_response, response_plot
 
 matplotlib.use("agg")
 pytestmark = pytest.mark.filterwarnings("error")  # from matplotlib and numpy
@@ -117,3 +117,15 @@ def test_orders_of_deletion_are_told_apart_without_colour():
         np.testing.assert_allclose(line.get_xydata(), np.c_[np.arange(0, 101, 10), rows.mean(axis=0)])
     assert ax.get_xlabel() == "share of the input deleted, %" and ax.get_ylabel() == "probability of the class"
     assert len(ax.collections) == 3
+
+
+def test_attributions_keep_their_sum_and_their_zero_is_grey():
+    values = np.zeros((64, 128))
+    values[30:34, 60:64], values[10:12, 100:102] = 0.02, -0.01
+    fig = attribution_plot(RNG.random((64, 128)), values, 2.0, "a clip", unit="dB")
+    picture, shown = (ax.images[0] for ax in fig.axes[:2])
+    assert picture.get_array().shape == shown.get_array().shape == (64, 128)
+    assert shown.get_array().sum() == pytest.approx(values.sum())
+    low, high = shown.get_clim()
+    assert low == -high and shown.get_extent() == [0, 2.0, 0, 64]
+    assert shown.get_array()[31, 61] > 0.01 and shown.get_array()[10, 100] < -0.002
