@@ -18,11 +18,11 @@ AUDIO_SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to download."""
+    """One archive to download."""
 
     url: str
+    unpack_to: str
     hash: str | None = None
-    unpack_to: str | None = None
     strip: int = 0
     parts: tuple[str, ...] = ()
 

@@ -15,9 +15,10 @@ import stat
 import struct
 import tarfile
 import time
+import urllib.parse
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -26,16 +27,18 @@ from typing import BinaryIO
 import pooch
 import requests
 
-from helpers.base import CourseError, write_json
+from helpers.base import CourseError, in_batch, replace_with, write_json
 from helpers.base import progress as progress_bar
 from helpers.data.declare import RemoteFile, gigabytes
 
 # pooch reads 1 KiB at a time unless told otherwise, which is three times slower.
 _CHUNK = 2**20
+_RETRIES = 2
+_PATIENCE = 5, 15  # s for a connection and for an answer, where a notebook waits
 
 
-def fetch(remote: RemoteFile, dest: str | os.PathLike, retries: int = 2) -> Path:
-    """Download one file, check it, and unpack it if it is an archive."""
+def fetch(remote: RemoteFile, dest: str | os.PathLike) -> Path:
+    """Download one archive, check it, and unpack it."""
     dest = Path(dest).expanduser().absolute()
     name, target, done = _places(remote, dest)
     if is_complete(remote, dest):
@@ -45,22 +48,38 @@ def fetch(remote: RemoteFile, dest: str | os.PathLike, retries: int = 2) -> Path
         work = done.parent
         work.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(work)
-        parts = [_retrieve(url, remote.hash, work, retries) for url in (*remote.parts, remote.url)]
-        if remote.unpack_to is None:
-            os.replace(parts[0], target)
-            sizes = {"": target.stat().st_size}
-        else:
-            sizes = _unpack(parts, remote.strip, target, work / f"unpack-{name}")
+        parts = [_retrieve(url, remote.hash, work) for url in (*remote.parts, remote.url)]
+        sizes = _unpack(parts, remote.strip, target, work / f"unpack-{name}")
         write_json(done, {"url": remote.url, "hash": remote.hash, "files": sizes})
         for part in parts:
             part.unlink(missing_ok=True)
     return target
 
 
+def receive(url: str, path: Path, is_right: Callable[[Path], bool]) -> None:
+    """Fetch one file that a notebook waits for, to `path`; CourseError says in a few words why it cannot be had."""
+    reason = "what arrived is not the published file"
+    with replace_with(path) as part:
+        try:
+            how = {"progressbar": not in_batch(), "chunk_size": _CHUNK, "timeout": _PATIENCE}
+            pooch.HTTPDownloader(**how)(url, str(part), None)
+            if is_right(part):
+                return
+        except (OSError, ValueError) as error:  # those of requests are OSErrors
+            reason = str(error)
+            if "timed out" in reason:
+                reason = "no answer"
+            elif isinstance(error, requests.ConnectionError):
+                reason = "no connection"
+            elif isinstance(error, requests.exceptions.ChunkedEncodingError):
+                reason = "the connection was cut"
+        raise CourseError(f"{urllib.parse.urlsplit(url).netloc}: {reason}")
+
+
 def _places(remote: RemoteFile, dest: Path) -> tuple[str, Path, Path]:
     """Name of a file, place of what comes of it, and of the list that says it is complete."""
     name = remote.url.rpartition("/")[2]
-    return name, dest / (name if remote.unpack_to is None else remote.unpack_to), dest / ".downloads" / f"{name}.json"
+    return name, dest / remote.unpack_to, dest / ".downloads" / f"{name}.json"
 
 
 def is_complete(remote: RemoteFile, dest: Path) -> bool:
@@ -92,7 +111,7 @@ def check_space(dest: Path, needed: int, name: str) -> None:
         )
 
 
-def _retrieve(url: str, known_hash: str | None, work: Path, retries: int) -> Path:
+def _retrieve(url: str, known_hash: str | None, work: Path) -> Path:
     """Fetch one file into `work`; pooch moves it to its name only when its checksum is right."""
     place, _, name = url.rpartition("/")
     kind = pooch.HTTPDownloader
@@ -102,7 +121,8 @@ def _retrieve(url: str, known_hash: str | None, work: Path, retries: int) -> Pat
             raise CourseError(f"The record {place} holds no file {name}.")
     if known_hash is None:
         raise CourseError(f"{url} is declared without a checksum; what arrives could not be verified.")
-    store = pooch.create(path=work, base_url="", registry={name: known_hash}, urls={name: url}, retry_if_failed=retries)
+    known, urls = {name: known_hash}, {name: url}
+    store = pooch.create(path=work, base_url="", registry=known, urls=urls, retry_if_failed=_RETRIES)
     return Path(store.fetch(name, downloader=kind(progressbar=True, chunk_size=_CHUNK, timeout=60)))
 
 

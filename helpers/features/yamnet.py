@@ -12,13 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import requests
 import scipy.signal
 
 from helpers import audio, base
 from helpers.base import CourseError, DataMissing
 from helpers.data import download
-from helpers.data.declare import RemoteFile
 
 SR = 16000
 N_FFT = 512
@@ -29,10 +27,8 @@ PATCH = 96  # frames the network sees at once
 PATCH_HOP = 48  # frames from one patch to the next
 _PATCH_SAMPLES = _WINDOW + (PATCH - 1) * HOP_LENGTH  # 15,600 samples, 0.975 s
 _PATCH_HOP_SAMPLES = PATCH_HOP * HOP_LENGTH
-_PUBLISHED = RemoteFile(
-    "https://storage.googleapis.com/mediapipe-models/audio_classifier/yamnet/float32/1/yamnet.tflite",
-    hash="sha256:4d8b4a53282dc83ef04e3e7dbc4fbc98082e34e44ed798e16c3a0cdd4c584faf",
-)
+_URL = "https://storage.googleapis.com/mediapipe-models/audio_classifier/yamnet/float32/1/yamnet.tflite"
+_SHA256 = "4d8b4a53282dc83ef04e3e7dbc4fbc98082e34e44ed798e16c3a0cdd4c584faf"
 _CACHE = base.CACHE / "pretrained"
 _N_SCORES, _N_EMBEDDING = 521, 1024
 
@@ -85,20 +81,19 @@ def find(weights_dir: str | os.PathLike | None = None) -> Path:
         if place is not None and (place / "yamnet.tflite").is_file():
             return place / "yamnet.tflite"
     try:
-        requests.head(_PUBLISHED.url, timeout=5, allow_redirects=True).raise_for_status()
-        return download.fetch(_PUBLISHED, _CACHE, retries=0)
-    except (CourseError, OSError) as error:  # those of requests are OSErrors
-        reason = "no connection" if isinstance(error, requests.ConnectionError) else error
+        download.receive(_URL, _CACHE / "yamnet.tflite", lambda part: _sha256(part) == _SHA256)
+    except CourseError as error:
         raise DataMissing(
-            f"YAMNet's weights cannot be had ({reason}). Fetch {_PUBLISHED.url}, put it into "
-            "a folder, and give that as `weights_dir`."
+            f"YAMNet's weights cannot be had ({error}). Fetch {_URL}, put it into a folder, and give that as "
+            "`weights_dir`."
         ) from error
+    return _CACHE / "yamnet.tflite"
 
 
 def build(path: str | os.PathLike) -> str:
     """Say which build of YAMNet a file is: the published one, or another."""
     digest = _sha256(path)
-    if f"sha256:{digest}" == _PUBLISHED.hash:
+    if digest == _SHA256:
         return "yamnet.tflite, the published file"
     return f"yamnet.tflite, another build than the published one: SHA-256 {digest[:8]}..."
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,13 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
-import pooch
-import requests
 from keras import applications, layers, ops
 from sklearn.pipeline import Pipeline
 
-from helpers.base import CourseError, DataMissing, in_batch, replace_with, resolve, short
+from helpers.base import CourseError, DataMissing, resolve, short
+from helpers.data import download
 from helpers.features import FeatureSpec, yamnet
 
-_SECONDS = 5, 15  # without a connection, or an answer, a server is given up
 _REGIMES = ("frozen", "batch norm", "full")
 
 
@@ -165,7 +162,6 @@ class WeightsMissing(DataMissing):
 
     def __init__(self, network: str, reason: str, advice: str = ""):
         super().__init__(f"{network}: no ImageNet weights ({reason}).{advice}")
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -207,19 +203,9 @@ def find_weights(network: str, weights_dir: str | os.PathLike | None = None) -> 
     path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / name
     if not _whole(path, md5):
         try:
-            with replace_with(path) as part:
-                pooch.HTTPDownloader(progressbar=not in_batch(), timeout=_SECONDS)(url, str(part), None)
-                if not _whole(part, md5):
-                    raise ValueError("what arrived is not the published file")
-        except (OSError, ValueError) as problem:  # those of requests are OSErrors
-            reason = problem
-            if "timed out" in str(problem):
-                reason = "no answer"
-            elif isinstance(problem, requests.ConnectionError):
-                reason = "no connection"
-            elif isinstance(problem, requests.exceptions.ChunkedEncodingError):
-                reason = "the connection was cut"
-            raise WeightsMissing(network, f"{urllib.parse.urlsplit(url).netloc}: {reason}", advice) from problem
+            download.receive(url, path, lambda part: _whole(part, md5))
+        except CourseError as problem:
+            raise WeightsMissing(network, str(problem), advice) from problem
     return _weights(network, path)
 
 
