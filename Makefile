@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Many containers set it; then every kernel would compile TensorFlow anew, for ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup sample run test unit-tests notebook-tests lint lab notebooks results words lock clean clean-runs
 
@@ -22,7 +24,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	  "The course needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12 ..." % v)'
 	@echo "Creating the environment in $(VENV) (about 2.3 GB, one to three minutes) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
-	@# Not compiled beforehand: half a minute, and what is used is compiled when it is used.
+	@# Not compiled beforehand: half a minute, and what is used is compiled when it is used first.
 	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
