@@ -27,6 +27,8 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@# Not compiled beforehand: half a minute, and what is used is compiled when it is used first.
 	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@# What Python and numba compile once, compiled now: else all processes that begin side by side would do it.
+	@$(BIN)/python -c "import keras" 2>/dev/null & $(BIN)/python -c "import librosa; librosa.feature.mfcc"; wait
 	@touch $@
 
 sample: setup  ## make the synthetic sample of all datasets
@@ -37,9 +39,10 @@ run: setup  ## run the series on the sample: executed notebooks, figures, leader
 	@$(MAKE) --no-print-directory --silent -j2 $(SERIES:%=run-%)
 	@$(BIN)/python -m helpers leaderboard
 
-# Two notebooks at a time, on one core each: networks as small as ours hardly use a second one.
+# Two notebooks at a time, the longest first, on one core each: networks as small as ours hardly use a second one.
 ONE_CORE := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
-SERIES := $(shell ls -r notebooks | grep -o '^[0-9][0-9]')
+LONGEST := 07 04 03
+SERIES := $(LONGEST) $(filter-out $(LONGEST),$(shell ls -r notebooks | grep -o '^[0-9][0-9]'))
 run-06: run-03 run-05
 run-10: run-07
 run-%:

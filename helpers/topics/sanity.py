@@ -92,8 +92,10 @@ def randomisation_test(
     X, names, rows = checked(model, X, class_indices), [layer.name for layer in _weighted(model)], []
     learnt = [method(model, *clip) for clip in zip(X, class_indices, strict=True)]
     for depth in depths:
-        network, depth = _randomised(model, depth, seed), len(names) if depth is None else depth
-        drawn = [method(network, *clip) for clip in zip(X, class_indices, strict=True)]
+        drawn = learnt
+        if depth != 0:
+            network, depth = _randomised(model, depth, seed), len(names) if depth is None else depth
+            drawn = [method(network, *clip) for clip in zip(X, class_indices, strict=True)]
         alike = [abs(spearman(*pair)) for pair in zip(learnt, drawn, strict=True)]
         row = {"depth": depth, "layer": names[-depth] if depth else "none"}
         rows.append(row | scores.mean(alike, group, seed=seed, share=False))
