@@ -41,7 +41,7 @@ run: setup  ## run the series on the sample: executed notebooks, figures, leader
 
 # Two notebooks at a time, the longest first, on one core each: networks as small as ours hardly use a second one.
 ONE_CORE := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
-LONGEST := 07 04 03
+LONGEST := 07 04 03 05
 SERIES := $(LONGEST) $(filter-out $(LONGEST),$(shell ls -r notebooks | grep -o '^[0-9][0-9]'))
 run-06: run-03 run-05
 run-10: run-07
