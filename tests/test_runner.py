@@ -5,6 +5,7 @@ import os
 import shutil
 
 import nbformat
+import pandas as pd
 import pytest
 
 from helpers import __main__ as command_line
@@ -142,3 +143,19 @@ def test_the_command_says_where_runs_are_and_knows_the_default_folder_on_another
         assert command_line.main(["run", "02", "--out", str(tmp_path / out)]) == 0
         assert f"figures in {tmp_path / place}/<notebook>/figures." in capsys.readouterr().out
     assert seen == [tmp_path / "runs", tmp_path / "runs", tmp_path / "elsewhere"]
+
+
+def test_what_differs_in_every_run_is_taken_out_of_the_outputs():
+    """Two renderings of one styled table come out alike, and so do the greeting of a library and no greeting."""
+    table, notebooks = pd.DataFrame({"score": [0.5]}).style, []
+    greeting = nbformat.v4.new_output("stream", name="stderr", text="before absl::InitializeLog() is called\n")
+    for greetings in ([], [greeting]):
+        data = {"text/html": table._repr_html_(), "text/plain": repr(table)}
+        shown = nbformat.v4.new_output("display_data", data=data)
+        cell = nbformat.v4.new_code_cell("table", id="one", outputs=[*greetings, shown])
+        notebooks.append(nbformat.v4.new_notebook(cells=[cell]))
+        table = pd.DataFrame({"score": [0.5]}).style
+    assert notebooks[0].cells[0].outputs != notebooks[1].cells[0].outputs[1:]
+    for notebook in notebooks:
+        runner._tidy(notebook)
+    assert notebooks[0] == notebooks[1]

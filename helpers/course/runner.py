@@ -25,6 +25,7 @@ from helpers.runs import RUNS, folder
 _NOTEBOOKS = ROOT / "notebooks"
 # What a kernel is told: no bars and players in the outputs, no notes of TensorFlow on this machine's processor.
 _ENVIRONMENT = {"COURSE_BATCH": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+_QUIET = "--log-level=ERROR"  # else each kernel warns that it is reached over TCP, which on one machine it may be
 
 
 def _numbered() -> list[Path]:
@@ -104,6 +105,7 @@ def refresh(paths: list[Path]) -> None:
 
 def _execute(path: Path, target: Path, parameters: dict, key: str, run_dir: Path) -> None:
     how = {"kernel_name": "python3", "cwd": ROOT, "progress_bar": not in_batch()}
+    how |= {"extra_arguments": [_QUIET], "coalesce_streams": True}
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
     with replace_with(target) as temporary:
@@ -142,14 +144,16 @@ def _started_late(again: bool) -> Iterator[None]:
 
 
 def _tidy(notebook: nbformat.NotebookNode) -> None:
-    """Take out what would differ in every run: TensorFlow's greeting, and the random ids of styled tables."""
+    """Take out what would differ in every run: TensorFlow's greeting, random ids of styled tables, and addresses."""
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             greeting = "absl::InitializeLog()"  # printed when TensorFlow is imported; no setting keeps it from doing so
             cell.outputs = [output for output in cell.outputs if greeting not in output.get("text", "")]
             for output in cell.outputs:
-                if "text/html" in output.get("data", {}):
-                    output.data["text/html"] = re.sub(r"T_[0-9a-f]{5}\b", f"T_{number:05d}", output.data["text/html"])
+                for kind, text in output.get("data", {}).items():
+                    if kind.startswith("text/"):
+                        text = re.sub(r"\bT_[0-9a-f]{5}(?=_|\b)", f"T_{number:05d}", text)
+                        output.data[kind] = re.sub(r" at 0x[0-9a-f]+>", ">", text)
 
 
 def _defaults(path: Path) -> dict:
