@@ -27,6 +27,9 @@ def _audit(options: argparse.Namespace) -> None:
     from helpers import data
 
     manifest = data.load(options.dataset, options.data_dir)
+    print(data.about(manifest))
+    counts = manifest["label"].value_counts().sort_index()
+    print(f"{len(counts)} classes: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     usable, quarantine, remarks = data.audit(manifest)
     print(f"{len(usable)} of {len(manifest)} clips are usable, {len(quarantine)} are in quarantine.")
     for title, table in (("Quarantine", quarantine), ("Remarks on usable clips", remarks)):

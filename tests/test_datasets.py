@@ -118,6 +118,45 @@ def test_tut2017(tmp_path):
     assert "fold 2: b002" in data.load("tut2017", root).attrs["warning"]
 
 
+def test_speech_commands_without_one_of_its_lists(tmp_path):
+    root = trees.speech_commands(tmp_path)
+    (root / "validation_list.txt").unlink()
+    with pytest.raises(DataMissing, match="validation_list.txt is missing"):
+        data.load("speech_commands", root)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+@pytest.mark.parametrize("name", trees.TREES)
+def test_published_tables_that_were_saved_anew_are_read_as_they_were(tmp_path, name, encoding, ends):
+    root = trees.TREES[name](tmp_path)
+    as_published = data.load(name, root)
+    for path in (path for suffix in ("csv", "txt") for path in root.rglob(f"*.{suffix}")):
+        text = path.read_text(encoding="utf-8").replace("True", "TRUE")
+        if path.suffix == ".csv" and '"' not in text:
+            text = text.replace(",", " ; ")
+        path.write_bytes(text.replace("\n", ends).encode(encoding))
+    assert data.load(name, root).equals(as_published)
+    if name == "esc50":
+        assert len(data.load(name, root, **ESC10)) == 20
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("meta/esc50.csv", ",fold,", ",Falte,", "esc50.csv, no column is called 'fold'; there are filename, Falte"),
+        ("meta/esc50.csv", "A-0.wav,2,", "A-0.wav,two,", "esc50.csv, line 8, column fold: 'two' is no whole number"),
+        ("meta/esc50.csv", "2,0,dog", "2,0", "esc50.csv, line 8: 6 values for 7 columns"),
+        ("meta/esc50.csv", "dog,True,2", "dog,maybe,2", "esc50.csv, line 8, column esc10: 'maybe'"),
+    ],
+)
+def test_what_is_wrong_with_a_published_table_is_said_with_its_line(tmp_path, file, old, new, message):
+    path = trees.esc50(tmp_path) / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(CourseError, match=message):
+        data.load("esc50", tmp_path, **ESC10)
+
+
 def _append(path, line):
     path.write_text(path.read_text() + line)
 
@@ -138,7 +177,13 @@ def test_tut2017_lists_that_contradict(tmp_path, file, line, message):
 
 
 def test_fsdkaggle2018(tmp_path):
+    """By the list of the archive on Zenodo, and by that of Kaggle, which has rows that were never scored."""
     root = trees.fsdkaggle2018(tmp_path)
+    published = data.load("fsdkaggle2018", root)
+    assert published["split"].tolist() == ["train"] * 2 + ["test"] * 2 and published["label"].notna().all()
+    meta = root / "FSDKaggle2018.meta"
+    (meta / "test_post_competition_scoring_clips.csv").unlink()
+    trees.table(meta / "test_post_competition.csv", trees.KAGGLE)
     manifest = by_id(data.load("fsdkaggle2018", root))
     assert manifest["split"].tolist() == ["train"] * 2 + ["test"] * 3
     assert manifest["label"].tolist() == ["Hi-hat", "Saxophone", None, "Hi-hat", "Saxophone"]
@@ -227,34 +272,142 @@ def test_folder_with_a_csv(own):
         assert manifest["label"].tolist() == ["yes", "no", None]
         assert manifest.loc["yes/ann_1.wav", "path"] == str(own / "yes" / "ann_1.wav")
         assert manifest["mood"].tolist() == ["glad", "", ""]
+        said = manifest.attrs["left_out"]
+        assert said == "1 .csv, 1 .txt, 1 hidden files, 3 recordings that the table does not list"
+        assert f"Left out: {said}" in data.about(data.load("folder", data_dir))
     trees.table(own / "second.csv", rows)
-    with pytest.raises(DataMissing, match="several CSV"):
+    with pytest.raises(DataMissing, match="list.csv, second.csv"):
         data.load("folder", own)
 
 
-def test_folds_of_a_csv_are_whole_numbers(own):
-    text = '"path","label","fold"\n"yes/ann_1.wav","yes","1"\n"no/bob_1.flac","no",""\n'
-    (own / "list.csv").write_text(text)
-    assert data.load("folder", own)["fold"].fillna(-1).tolist() == [1, -1]
-    for wrong in ("1.5", "first", "nan"):
-        (own / "list.csv").write_text(text.replace('"1"', f'"{wrong}"'))
-        with pytest.raises(CourseError, match=f"'{wrong}'.*fold"):
-            data.load("folder", own)
+def test_a_manifest_that_was_written_is_read_again(own):
+    manifest = data.load("folder", own, group_pattern=r"^([a-z]+)_\d").assign(fold=pd.array([1, 2, 2, 3, 3], "Int64"))
+    manifest["duration"] = [0.3, None, "0:01", "", 1]
+    for index in (True, False):
+        manifest.to_csv(own / "manifest.csv", index=index)
+        again = data.load("folder", own)
+        pd.testing.assert_frame_equal(again[data._COLUMNS[:-1]], manifest[data._COLUMNS[:-1]])
+
+
+LIST = [("path", "label", "split"), ("yes/ann_1.wav", "1", "train"), ("no/bob_1.flac", "None", "test")]
+WORDS = dict(zip(["yes/ann_1.wav", "no/bob_1.flac"], ["1", "None"], strict=True))
+
+
+@pytest.mark.parametrize("name", ["list.csv", "LABELS.CSV", "meta/own.tsv"])
+@pytest.mark.parametrize(
+    ("header", "options"),
+    [
+        ("path,label,split", {"delimiter": ";"}),
+        ("Path, Label ,SPLIT", {}),
+        ("filename,Category,split", {"delimiter": "\t", "encoding": "utf-16"}),
+        ("File Name,class,split", {"delimiter": "|", "encoding": "utf-8-sig"}),
+    ],
+)
+def test_a_list_is_a_list_however_it_is_written(own, name, header, options):
+    trees.table(own / name, [header.split(","), *LIST[1:]], **options)
+    manifest = by_id(data.load("folder", own))
+    assert manifest["label"].to_dict() == WORDS and manifest["split"].tolist() == ["train", "test"]
+    assert [Path(path).exists() for path in manifest["path"]] == [True, True]
+
+
+@pytest.mark.parametrize("spelt", ["yes\\ann_1.wav", "'yes/ann_1.wav'", "./yes/../yes/ann_1.wav", "ann_1.wav", "{}"])
+def test_a_recording_is_found_however_its_path_is_spelt(own, spelt):
+    place = own / "yes" / "ann_1.wav"
+    trees.table(own / "list.csv", [("path", "label"), (spelt.format(place), "yes")])
+    assert data.load("folder", own)["path"].tolist() == [str(place)]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"path;label\na.wav;yes\n", "parts its columns with semicolons.*commas"),
-        ("path,label\na.wav,Käse\n".encode("latin-1"), "UTF-8"),
+        (b"path,label\nyes/ann_1.wav,yes\nyes/ann_2.wav\n", "list.csv, line 3: 1 values for 2 columns"),
+        (b"path,label\nyes/ann_1.wav,yes,\nno, no.wav,no\n", "list.csv, line 3: 3 values for 2 columns"),
+        (b"path,label,split\nyes/ann_1.wav,yes,later\n", "list.csv, line 2: the split 'later'"),
+        (b"path,label\n,yes\n", "list.csv, line 2: the path is empty"),
+        (b"path,label,Label\na.wav,yes,no\n", "two columns are called 'Label'"),
+        (b"path,label,fold\nyes/ann_1.wav,yes,1\n\nno/bob_1.flac,no,1.5\n", "line 4, column fold: '1.5'"),
+        (b"path,label,fold\nyes/ann_1.wav,yes,1e300\n", "line 2, column fold: '1e300'"),
+        (b"path,label,fold\nyes/ann_1.wav,yes,nan\n", "line 2, column fold: 'nan'"),
     ],
 )
-def test_a_list_of_your_own_that_cannot_be_read_is_never_to_be_downloaded(tmp_path, content, message):
-    trees.tone(tmp_path / "a.wav")
-    (tmp_path / "list.csv").write_bytes(content)
+def test_what_is_wrong_with_a_list_is_said_with_its_line(own, content, message):
+    (own / "list.csv").write_bytes(content)
     with pytest.raises(CourseError, match=message) as error:
+        data.load("folder", own)
+    assert "ownload" not in str(error.value)
+
+
+def test_a_table_that_names_the_recordings_but_is_no_list_is_said(own):
+    """Where the folders give classes, beside them; where not, in place of them: a label is never wrong in silence."""
+    (own / "list.csv").write_text("datei;klasse\nyes\\ann_1.wav;ja\n")
+    note = data.load("folder", own).attrs["warning"]
+    assert "list.csv was not read: no column is called path or label (there are datei, klasse)" in note
+    (own / "no").rename(own / "yes" / "no")
+    with pytest.raises(CourseError, match="list.csv: no column is called path or label|only folder"):
+        data.load("folder", own)
+    (own / "list.csv").write_text("name,licence\nsomebody,CC0\n")  # about something else
+    (own / "yes" / "no").rename(own / "no")
+    assert "list.csv" not in data.load("folder", own).attrs["warning"]
+
+
+def test_folders_of_sides_and_folds_are_no_classes(tmp_path):
+    for split in ("Train", "val", "test"):
+        for label in ("yes", "no"):
+            trees.tone(tmp_path / "split" / split / label / "a.wav")
+            trees.tone(tmp_path / "fold" / f"fold{len(split)}" / label / f"{split}.wav")
+    manifest = data.load("folder", tmp_path / "split")
+    assert manifest["label"].tolist() == ["no", "yes"] * 3
+    assert manifest["split"].tolist() == ["train"] * 2 + ["test"] * 2 + ["validation"] * 2
+    manifest = data.load("folder", tmp_path / "fold")
+    assert manifest["label"].tolist() == ["no", "yes", "no", "no", "yes", "yes"] or set(manifest["label"]) == {
+        "no",
+        "yes",
+    }
+    assert set(manifest["fold"]) == {3, 4, 5}
+    trees.tone(tmp_path / "split" / "noise" / "a.wav")
+    with pytest.raises(CourseError, match="Train and test and val beside noise"):
+        data.load("folder", tmp_path / "split")
+    with pytest.raises(CourseError, match="of one class, 'fold', .*fold3"):
+        (tmp_path / "split").rename(tmp_path / ".split")
         data.load("folder", tmp_path)
-    assert "list.csv" in str(error.value) and "ownload" not in str(error.value)
+
+
+def test_urbansound8k_is_read_by_its_table(tmp_path):
+    rows = [("slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class")]
+    for fold in (1, 2, 10):
+        trees.tone(tmp_path / "audio" / f"fold{fold}" / f"{fold}00-3-0-0.wav")
+        rows.append((f"{fold}00-3-0-0.wav", f"{fold}00", "0.0", "0.3", "1", fold, "3", "dog_bark"))
+    trees.table(tmp_path / "metadata" / "UrbanSound8K.csv", rows)
+    manifest = data.load("folder", tmp_path)
+    assert manifest["fold"].tolist() == [1, 2, 10] and set(manifest["label"]) == {"dog_bark"}
+    assert all(Path(path).exists() for path in manifest["path"])
+    with pytest.raises(CourseError, match="fold1, fold10, fold2 .*hold no folders of classes"):
+        data.load("folder", tmp_path / "audio")
+
+
+def test_no_recording_vanishes(own):
+    """Whatever is below the folder is read, or counted."""
+    (own / "elsewhere").mkdir()
+    (own / "elsewhere").rename(own.parent / "elsewhere")
+    trees.tone(own.parent / "elsewhere" / "far.wav")
+    (own / "linked").symlink_to(own.parent / "elsewhere")
+    (own / "yes" / "again").symlink_to(own)
+    (own / ".cache").mkdir()
+    for name in ("old.WAVE", "phone.amr", "clip.3gp", "cast.mpga", "notes", "cover.jpg"):
+        (own / "yes" / name).write_bytes(b"x")
+    with open(os.fsencode(own / "yes") + b"/caf\xe9.wav", "wb"):
+        pass
+    manifest = data.load("folder", own)
+    assert {"linked/far.wav", "yes/old.WAVE", "yes/phone.amr", "yes/clip.3gp", "yes/cast.mpga"} < {*manifest["clip_id"]}
+    assert manifest.attrs["left_out"].split(", ") == [
+        "1 .jpg",
+        "1 .txt",
+        "1 files whose name is not UTF-8 or cannot be printed",
+        "1 files without suffix",
+        "1 hidden files",
+        "1 hidden folders",
+        "1 links to a folder that was read already",
+    ]
 
 
 def test_folder_without_recordings(tmp_path):

@@ -63,7 +63,7 @@ def small_recipe(tmp_path_factory):
         fault["seconds"] = min(fault.get("seconds", 0.9), 3.0)
     recipe["esc50"].update(seconds=0.5, clips_per_fold=1, padded=[])
     recipe["tut2017"].update(seconds=0.5, dropout={"file": 5, "start": 0.1, "end": 0.2})
-    recipe["fsdkaggle2018"].update(train=12, test=8, ignored=2, max_seconds=0.5)
+    recipe["fsdkaggle2018"].update(train=12, test=8, max_seconds=0.5)
     recipe["speech_commands"].update(speakers=4, clips_per_speaker=3, validation_speakers=1, testing_speakers=1)
     recipe["speech_commands"]["background_seconds"] = 0.5
     recipe["folder"].update(clips_per_class=6)
@@ -228,10 +228,10 @@ def test_tut2017_layout(small):
 def test_fsdkaggle2018_layout(small):
     root = small / "FSDKaggle2018"
     train = pd.read_csv(root / "FSDKaggle2018.meta/train_post_competition.csv", keep_default_na=False)
-    test = pd.read_csv(root / "FSDKaggle2018.meta/test_post_competition.csv", keep_default_na=False)
+    test = pd.read_csv(root / "FSDKaggle2018.meta/test_post_competition_scoring_clips.csv", keep_default_na=False)
     assert list(train.columns) == ["fname", "label", "manually_verified", "freesound_id", "license"]
     assert list(test.columns) == ["fname", "label", "usage", "freesound_id", "license"]
-    assert (test["label"] == "None").equals(test["usage"] == "Ignored")
+    assert set(test["usage"]) <= {"Public", "Private"} and (test["label"] != "None").all()
     for folder, table in (("train", train), ("test", test)):
         assert sorted(p.name for p in (root / f"FSDKaggle2018.audio_{folder}").iterdir()) == sorted(table["fname"])
 

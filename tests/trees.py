@@ -18,11 +18,11 @@ def tone(path, seconds=0.3, sr=8000, f=440.0, channels=1, level=0.3, **options):
     return path
 
 
-def table(path, rows, delimiter=","):
+def table(path, rows, delimiter=",", encoding="utf-8"):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, delimiter=delimiter).writerows(rows)
+    with path.open("w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
 
 
 def esc50(parent, name="ESC-50-master"):
@@ -92,6 +92,14 @@ def tut2017(parent):
     return root
 
 
+KAGGLE = [
+    ("fname", "label", "usage", "freesound_id", "license"),
+    ("00063640.wav", "None", "Ignored", "88926", "Attribution"),
+    ("00326aa9.wav", "Hi-hat", "Private", "333", "Creative Commons 0"),
+    ("0038a046.wav", "Saxophone", "Public", "444", "Creative Commons 0"),
+]
+
+
 def fsdkaggle2018(parent):
     root = Path(parent) / "FSDKaggle2018"
     meta = root / "FSDKaggle2018.meta"
@@ -103,15 +111,7 @@ def fsdkaggle2018(parent):
             ("001ca53d.wav", "Saxophone", "1", "358827", "Attribution"),
         ],
     )
-    table(
-        meta / "test_post_competition.csv",
-        [
-            ("fname", "label", "usage", "freesound_id", "license"),
-            ("00063640.wav", "None", "Ignored", "88926", "Attribution"),
-            ("00326aa9.wav", "Hi-hat", "Private", "333", "Creative Commons 0"),
-            ("0038a046.wav", "Saxophone", "Public", "444", "Creative Commons 0"),
-        ],
-    )
+    table(meta / "test_post_competition_scoring_clips.csv", [row for row in KAGGLE if row[2] != "Ignored"])
     for name in ("00044347", "001ca53d"):
         tone(root / "FSDKaggle2018.audio_train" / f"{name}.wav", f=int(name[-2:], 16) + 300)
     for n, name in enumerate(("00063640", "00326aa9", "0038a046")):

@@ -122,7 +122,7 @@ def plan_tut2017(recipe: dict, seed: int) -> Plan:
 
 
 def plan_fsdkaggle2018(recipe: dict, seed: int) -> Plan:
-    """FSDKaggle2018: verified and unverified training rows, and test rows of which some are padding."""
+    """FSDKaggle2018: verified and unverified training rows, and the test rows that were scored."""
     rng, plan, common = generator(seed, "fsdkaggle2018", "plan"), Plan(), conditions(recipe)
     names, used = list(recipe["classes"]), set()
     previous: dict[str, tuple[int, str]] = {}
@@ -148,15 +148,13 @@ def plan_fsdkaggle2018(recipe: dict, seed: int) -> Plan:
                 label = str(rng.choice([name for name in names if name != true])) if wrong else true
                 tables[split].append([fname, label, verified, freesound_id, licence])
             else:
-                scored = i < count - recipe["ignored"]
                 usage = "Public" if rng.random() < recipe["public_share"] else "Private"
-                row = [fname, true, usage] if scored else [fname, "None", "Ignored"]
-                tables[split].append([*row, freesound_id, licence])
+                tables[split].append([fname, true, usage, freesound_id, licence])
     meta = "FSDKaggle2018.meta"
     plan.texts[f"{meta}/train_post_competition.csv"] = table_text(
         sorted(tables["train"]), ["fname", "label", "manually_verified", "freesound_id", "license"]
     )
-    plan.texts[f"{meta}/test_post_competition.csv"] = table_text(
+    plan.texts[f"{meta}/test_post_competition_scoring_clips.csv"] = table_text(
         sorted(tables["test"]), ["fname", "label", "usage", "freesound_id", "license"]
     )
     return plan

@@ -25,6 +25,7 @@ from helpers.data.splits import Round, groups, inner_folds, make_folds, rounds, 
 
 _COLUMNS = ["clip_id", "path", "label", "split", "fold", "group", "duration"]
 _SPLITS = ("train", "validation", "test")
+_SAID = {"left_out": "Left out", "warning": "Note"}
 _DATASETS: dict[str, ModuleType] = {
     "fsd50k": fsd50k,
     "esc50": esc50,
@@ -71,7 +72,7 @@ def load(
 
     Without `data_dir`, from the embedded sample, made if it is not there yet. `limit` draws at most so many clips, with
     every class and every split or fold among them; `options` are the loader's (`words`, `group_pattern`, ...).
-    `attrs` holds "dataset", "data_dir" and, where the reader should know something, "warning".
+    `attrs` holds "dataset", "data_dir" and, where the reader should know something, "warning" and "left_out".
     """
     module = _module(dataset)
     # An empty string is what a batch run passes when it means "no folder".
@@ -91,7 +92,8 @@ def about(manifest: pd.DataFrame) -> str:
         lines = [f"The embedded sample: {len(manifest)} synthesised clips in the layout of {info.title}."]
     elif info.citation:
         lines += [f"Licence: {info.licence}.", f"Cite: {info.citation}."]
-    return "\n".join([*lines, *([f"Note: {manifest.attrs['warning']}"] if "warning" in manifest.attrs else [])])
+    lines += [f"{say}: {manifest.attrs[what]}" for what, say in _SAID.items() if what in manifest.attrs]
+    return "\n".join(lines)
 
 
 def fetch(dataset: str, dest: str | os.PathLike) -> Path:

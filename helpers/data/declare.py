@@ -12,7 +12,10 @@ from helpers.base import CourseError, DataMissing
 
 # Opus, AAC and the like cannot be decoded everywhere; they are listed all the same, so that the audit can say so.
 AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .m4a .mp4 .aac .wma .webm".split()
+    (
+        ".wav .wave .flac .ogg .oga .opus .spx .mp3 .mp2 .mp1 .mpga .aif .aiff .aifc .au .snd .caf .w64 .rf64 .raw "
+        ".voc .sf .gsm .m4a .mp4 .aac .wma .webm .mka .amr .3gp .ac3"
+    ).split()
 )
 
 
@@ -64,16 +67,6 @@ def find_root(data_dir: str | os.PathLike, info: Info, pattern: str | None = Non
         f"To download the dataset ({gigabytes(info.size_bytes)}): python -m helpers download {info.name} DEST\n"
         f"then use data_dir=DEST/{info.folder}; or leave data_dir empty to use the small sample of this course."
     )
-
-
-def read_table(path: Path, advice: str = "Download the dataset again.", **options: object) -> pd.DataFrame:
-    """Read a CSV with every value as text, so that ids keep their zeros and a label "None" stays a word."""
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, **options)
-    except FileNotFoundError as error:
-        raise DataMissing(f"The dataset is incomplete: {path} is missing. Download it again.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise CourseError(f"{path} cannot be read as a table ({error}). {advice}") from error
 
 
 def draw(manifest: pd.DataFrame, limit: int, seed: int = 0) -> pd.DataFrame:

@@ -6,7 +6,8 @@ import os
 
 import pandas as pd
 
-from helpers.data.declare import Info, RemoteFile, find_root, read_table
+from helpers.data.declare import Info, RemoteFile, find_root
+from helpers.data.tables import read_table, truths, whole_numbers
 
 _COMMIT = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6"
 
@@ -36,15 +37,16 @@ INFO = Info(
 def load(data_dir: str | os.PathLike, esc10_only: bool = False) -> pd.DataFrame:
     """Load ESC-50: `fold` is the official fold, `group` the Freesound recording a clip was cut from."""
     root = find_root(data_dir, INFO, pattern="ESC-50-*")
-    table = read_table(root / "meta" / "esc50.csv")
+    path = root / "meta" / "esc50.csv"
+    table = read_table(path, ["filename", "fold", "category", "esc10", "src_file"])
     if esc10_only:
-        table = table[table["esc10"] == "True"]
+        table = table[truths(table["esc10"], path)]
     return pd.DataFrame(
         {
             "clip_id": table["filename"].str.removesuffix(".wav"),
             "path": [str(root / "audio" / name) for name in table["filename"]],
             "label": table["category"],
-            "fold": table["fold"].astype(int),
+            "fold": whole_numbers(table["fold"], path),
             "group": table["src_file"],
         }
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.base import CourseError, DataMissing
+from helpers.base import CourseError
 from helpers.data import wrangle
-from helpers.data.declare import Info, RemoteFile, find_root, read_table
+from helpers.data.declare import Info, RemoteFile, find_root
+from helpers.data.tables import read_table, read_text
 
 _DOI = "10.5281/zenodo.4060432"
 
@@ -50,11 +51,12 @@ def load(
 ) -> pd.DataFrame:
     """Load FSD50K: `label` is the class wrangled from the tags, `truth` the class of the ground-truth labels."""
     root = find_root(data_dir, INFO)
-    dev = read_table(root / "FSD50K.ground_truth" / "dev.csv").assign(part="dev")
-    test = read_table(root / "FSD50K.ground_truth" / "eval.csv").assign(part="eval", split="test")
-    unknown = sorted(set(dev["split"]) - set(_SPLITS))
-    if unknown:
-        raise CourseError(f"dev.csv has the unknown split(s) {unknown}; expected train and val.")
+    path = root / "FSD50K.ground_truth" / "dev.csv"
+    dev = read_table(path, ["fname", "labels", "split"]).assign(part="dev")
+    test = read_table(path.with_name("eval.csv"), ["fname", "labels"]).assign(part="eval", split="test")
+    unknown = dev["split"][~dev["split"].isin(_SPLITS)]
+    if len(unknown):
+        raise CourseError(f"{path}, line {unknown.index[0]}: the split {unknown.iloc[0]!r}; expected train or val.")
     dev["split"] = dev["split"].map(_SPLITS)
     table = pd.concat([dev, test], ignore_index=True)
     about = _clips_info(root, "dev") | _clips_info(root, "eval")
@@ -87,10 +89,6 @@ def load(
 def _clips_info(root: Path, part: str) -> dict[str, dict]:
     path = root / "FSD50K.metadata" / f"{part}_clips_info_FSD50K.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataMissing(
-            f"FSD50K is incomplete: {path} is missing. Run `python -m helpers download fsd50k DEST` again."
-        ) from error
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise CourseError(f"{path} is damaged ({error}). Download the metadata again.") from error
+        raise CourseError(f"{path} is damaged ({error}); unpack FSD50K.metadata.zip once more.") from error

@@ -6,7 +6,8 @@ import os
 
 import pandas as pd
 
-from helpers.data.declare import Info, RemoteFile, find_root, read_table
+from helpers.data.declare import Info, RemoteFile, find_root
+from helpers.data.tables import read_table, truths
 
 _DOI = "10.5281/zenodo.2552860"
 
@@ -31,21 +32,24 @@ INFO = Info(
 def load(data_dir: str | os.PathLike) -> pd.DataFrame:
     """Load FSDKaggle2018: `split` is train or test, `group` the Freesound recording.
 
-    Test rows that the competition ignored have no label (None); the audit sets them aside and says so.
+    The archive on Zenodo lists the 1,600 test clips that were scored. In Kaggle's own list stand 7,800 more, which were
+    ignored: they have no label (None); the audit sets them aside and says so.
     """
     root = find_root(data_dir, INFO)
-    meta = root / "FSDKaggle2018.meta"
-    train = read_table(meta / "train_post_competition.csv").assign(split="train", usage="")
-    test = read_table(meta / "test_post_competition.csv").assign(split="test")
+    meta, columns = root / "FSDKaggle2018.meta", ["fname", "label", "freesound_id"]
+    train = read_table(meta / "train_post_competition.csv", [*columns, "manually_verified"]).assign(split="train")
+    published, kaggle = meta / "test_post_competition_scoring_clips.csv", meta / "test_post_competition.csv"
+    test = read_table(published if published.exists() else kaggle, [*columns, "usage"]).assign(split="test")
     train["folder"], test["folder"] = "FSDKaggle2018.audio_train", "FSDKaggle2018.audio_test"
-    train["verified"] = train["manually_verified"] == "1"
+    train["verified"] = truths(train["manually_verified"], meta / "train_post_competition.csv")
     test["verified"] = test["usage"] != "Ignored"
+    test["label"] = test["label"].where(test["verified"])
     table = pd.concat([train, test], ignore_index=True)
     return pd.DataFrame(
         {
             "clip_id": table["fname"].str.removesuffix(".wav"),
             "path": [str(root / folder / name) for folder, name in zip(table["folder"], table["fname"], strict=True)],
-            "label": table["label"].where((table["usage"] != "Ignored") & (table["label"] != "")),
+            "label": table["label"].where(table["label"] != ""),
             "split": table["split"],
             "group": table["freesound_id"],
             "verified": table["verified"],

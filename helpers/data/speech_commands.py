@@ -11,6 +11,7 @@ import pandas as pd
 
 from helpers.base import CourseError
 from helpers.data.declare import AUDIO_SUFFIXES, Info, RemoteFile, find_root
+from helpers.data.tables import read_text
 
 INFO = Info(
     name="speech_commands",
@@ -67,7 +68,5 @@ def load(data_dir: str | os.PathLike, words: Sequence[str] | None = None) -> pd.
 def _lists(root: Path) -> dict[str, str]:
     split_of = {}
     for split, name in (("validation", "validation_list.txt"), ("test", "testing_list.txt")):
-        path = root / name
-        lines = path.read_text(encoding="utf-8").split() if path.exists() else []
-        split_of.update(dict.fromkeys(lines, split))
+        split_of.update(dict.fromkeys(read_text(root / name).split(), split))
     return split_of

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.base import CourseError
-from helpers.data.declare import Info, RemoteFile, find_root, read_table
+from helpers.data.declare import Info, RemoteFile, find_root
+from helpers.data.tables import read_list
 
 _FOLDER = "TUT-acoustic-scenes-2017-development"
 _DOI = "10.5281/zenodo.400515"
@@ -35,11 +36,11 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
     """Load TUT Acoustic Scenes 2017: `fold` is the fold that evaluates a clip, `group` the location."""
     root = find_root(data_dir, INFO)
     # Published as <recording>_<start>_<end>.wav, scene, location.
-    meta = _read(root / "meta.txt", ["file", "label", "location"])
+    meta = read_list(root / "meta.txt", ["file", "label", "location"])
     fold_of, warning = _folds(root, meta)
     stretches: dict[str, list[tuple[float, float, str]]] = {}
     if (root / "error.txt").exists():
-        table = _read(root / "error.txt", ["file", "start", "end", "what"])
+        table = read_list(root / "error.txt", ["file", "start", "end", "what"])
         for file, start, end, what in table.itertuples(index=False):
             stretches.setdefault(Path(file).name, []).append((float(start), float(end), what))
     names = [Path(file).name for file in meta["file"]]
@@ -58,12 +59,6 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
     return manifest
 
 
-def _read(path: Path, names: list[str]) -> pd.DataFrame:
-    # None of these lists has a header, and some have fewer columns than others of their kind.
-    table = read_table(path, sep="\t", header=None)
-    return table.rename(columns=dict(enumerate(names))).reindex(columns=names, fill_value="")
-
-
 def _folds(root: Path, meta: pd.DataFrame) -> tuple[dict[str, int], str]:
     """Read the four pairs of lists and check them against each other and against meta.txt."""
     location = {Path(file).name: place for file, place in zip(meta["file"], meta["location"], strict=True)}
@@ -73,7 +68,7 @@ def _folds(root: Path, meta: pd.DataFrame) -> tuple[dict[str, int], str]:
         lists = {}
         for role in ("train", "evaluate"):
             path = root / "evaluation_setup" / f"fold{fold}_{role}.txt"
-            lists[role] = [Path(file).name for file in _read(path, ["file", "label"])["file"]]
+            lists[role] = [Path(file).name for file in read_list(path, ["file", "label"])["file"]]
             unknown = [name for name in lists[role] if name not in location]
             if unknown:
                 raise CourseError(f"{path}: {len(unknown)} clips are not in meta.txt, the first: {unknown[0]}.")
