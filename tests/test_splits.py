@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers import data
 from helpers.base import CourseError
 from helpers.data import splits
 
@@ -74,6 +75,75 @@ def test_a_clip_without_a_group_is_a_group_of_its_own(manifest):
 def test_the_draw_depends_on_the_seed_only(manifest):
     assert (splits.make_folds(manifest, seed=1) == splits.make_folds(manifest, seed=1)).all()
     assert (splits.make_folds(manifest, seed=1) != splits.make_folds(manifest, seed=2)).any()
+
+
+def tables_of_three_groups(n):
+    """Random tables of some classes with three groups each, which may overlap."""
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        n_groups = int(rng.integers(3, 12))
+        owners = {f"c{number}": rng.choice(n_groups, 3, replace=False) for number in range(int(rng.integers(2, 7)))}
+        rows = [
+            (name, f"g{one}") for name, groups in owners.items() for one in groups for _ in range(rng.integers(1, 12))
+        ]
+        table = pd.DataFrame(rows, columns=["label", "group"])
+        table["clip_id"] = [f"clip{number}" for number in range(len(table))]
+        yield data._validate(table.assign(path=table["clip_id"])), list(owners.values())
+
+
+def can_be_kept_apart(owners):
+    """Whether groups can stand in three folds so that no class has two in one, by trying all."""
+    used = sorted({one for groups in owners for one in groups})
+
+    def deal(number, fold):
+        if number == len(used):
+            return True
+        for choice in range(1 if number == 0 else 3):
+            now = fold | {used[number]: choice}
+            apart = all(len(own := [now[one] for one in groups if one in now]) == len(set(own)) for groups in owners)
+            if apart and deal(number + 1, now):
+                return True
+        return False
+
+    return deal(0, {})
+
+
+def test_what_is_dealt_in_rounds_can_be_dealt_once_more_inside_wherever_that_is_possible():
+    possible = 0
+    for table, owners in tables_of_three_groups(60):
+        rounds = splits.rounds(table)
+        if can_be_kept_apart(owners):
+            possible += 1
+            for round_ in rounds:
+                assert splits.inner_folds(table, round_.development)
+        else:
+            with pytest.raises(CourseError, match="Of the 3 groups of class .*, one is left outside the test clips"):
+                [splits.inner_folds(table, round_.development) for round_ in rounds]
+    assert 20 < possible < 50
+
+
+def test_a_class_of_two_groups_does_not_make_half_of_training_validation(manifest):
+    """A fifth of the groups validates, and never the only one of a class."""
+    manifest["split"] = ["train"] * 45 + ["test"] * 15
+    manifest.loc[:5, "label"] = "rare"  # two groups
+    (round_,) = splits.rounds(manifest)
+    assert 6 <= len(round_.validation) <= 12 and set(manifest["label"][round_.train]) >= {"rare"}
+    manifest.loc[:44, "group"] = [f"only {label}" for label in manifest.loc[:44, "label"]]
+    with pytest.raises(CourseError, match="no validation clips"):
+        splits.rounds(manifest)
+
+
+def test_a_published_split_without_test_clips_is_refused(manifest):
+    manifest["split"] = ["train"] * 45 + ["validation"] * 15
+    with pytest.raises(CourseError, match="names no test clips .train 45, validation 15"):
+        splits.rounds(manifest)
+
+
+def test_a_class_that_is_tested_but_not_trained_is_said(manifest, capsys):
+    manifest["split"] = ["train"] * 36 + ["validation"] * 12 + ["test"] * 12
+    manifest.loc[50, "label"] = "unheard"
+    splits.rounds(manifest)
+    assert "round split tests unheard without a training clip" in capsys.readouterr().out
 
 
 def test_a_class_from_one_source_is_refused_by_name(manifest):

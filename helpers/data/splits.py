@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from helpers.base import CourseError
+
+_DRAWS = 50
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ def shared_groups(manifest: pd.DataFrame, one: np.ndarray, other: np.ndarray) ->
 
 
 def make_folds(manifest: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Deal the clips to folds: classes evenly, every group whole."""
+    """Deal the clips to folds: classes evenly, every group whole.
+
+    Outside every fold, two groups are left of each class that has three, wherever some of the draws tried allows it.
+    """
     label, group = manifest["label"].to_numpy(object), groups(manifest)
     per_class = pd.Series(group).groupby(label).nunique()
     if per_class.min() < 2:
@@ -48,29 +54,76 @@ def make_folds(manifest: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> np.nd
             f"All of class {per_class.idxmin()!r} comes from one {what}: it cannot stand in both training and test. "
             "Add recordings from another source, or leave the class out."
         )
-    folds = np.zeros(len(manifest), dtype=np.int64)
-    splitter = StratifiedGroupKFold(n_splits=int(min(n_folds, per_class.min())), shuffle=True, random_state=seed)
-    for number, (_, rows) in enumerate(splitter.split(label, label, group), start=1):
-        folds[rows] = number
+    n_folds = int(min(n_folds, per_class.min()))
+    first = fold = _deal(label, group, n_folds, seed)
+    has, rng = pd.crosstab(group, label), np.random.default_rng(seed)
+    for _ in range(_DRAWS):
+        held = pd.crosstab(fold, label, group, aggfunc="nunique").reindex(columns=has.columns).fillna(0)
+        if not ((per_class > 2) & (per_class - held < 2)).any(axis=None):
+            return fold
+        fold = pd.Series(_apart(has.to_numpy(), n_folds, rng), has.index)[group].to_numpy()
+    return first  # no draw can do it, perhaps as the groups of several classes overlap
+
+
+def _deal(label: np.ndarray, group: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    folds = np.zeros(len(label), dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class may have fewer clips than there are folds
+        for number, (_, rows) in enumerate(splitter.split(label, label, group), start=1):
+            folds[rows] = number
+    return folds
+
+
+def _apart(has: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Folds of groups with so many clips of each class, one after the other to where its classes are least."""
+    folds, held, load = np.zeros(len(has), dtype=np.int64), np.zeros((n_folds, has.shape[1])), np.zeros(n_folds)
+    for one in rng.permutation(len(has)):
+        to = np.lexsort((load, held @ (has[one] > 0)))[0]
+        folds[one], held[to], load[to] = to + 1, held[to] + (has[one] > 0), load[to] + has[one].sum()
     return folds
 
 
 def inner_folds(manifest: pd.DataFrame, rows: np.ndarray, n_folds: int = 3, seed: int = 0) -> list[tuple]:
     """Folds inside the development rows of a round, for choosing hyperparameters without touching the test rows."""
     part = manifest.iloc[rows].reset_index(drop=True)
-    official = part["fold"].notna().all()
-    fold = part["fold"].to_numpy(np.int64) if official else make_folds(part, n_folds, seed)
+    if part["fold"].notna().all():
+        fold = part["fold"].to_numpy(np.int64)
+    else:
+        here, everywhere = (
+            pd.Series(groups(of)).groupby(of["label"].to_numpy(object)).nunique() for of in (part, manifest)
+        )
+        if here.min() < 2:
+            name = here.idxmin()
+            raise CourseError(
+                f"Of the {everywhere[name]} groups of class {name!r}, one is left outside the test clips: settings "
+                "cannot be chosen on one and tried on another. Add recordings of it from elsewhere, or leave it out."
+            )
+        fold = make_folds(part, n_folds, seed)
     return [(np.flatnonzero(fold != name), np.flatnonzero(fold == name)) for name in np.unique(fold)]
+
+
+def _hold_out(label: np.ndarray, group: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of about a fifth of the groups, none of which is the only one of a class."""
+    if len(set(group)) < 2:
+        raise CourseError("All training clips come from one group: none of them can validate. Name validation clips.")
+    fold = _deal(label, group, min(5, len(set(group))), seed)
+    left = [len(set(label[fold != number])) for number in range(1, fold.max() + 1)]
+    rows = np.flatnonzero(fold == 1 + int(np.argmax(left)))
+    owners = pd.Series(group).groupby(label).agg(set)
+    only = {name for names in owners if len(names) == 1 for name in names}
+    return rows[~np.isin(group[rows], list(only))]
 
 
 def rounds(manifest: pd.DataFrame, n_rounds: int | None = None, seed: int = 0) -> list[Round]:
     """Divide a manifest the way its dataset asks for.
 
     A dataset with official folds rotates: fold k tests, the next fold validates, the others train. One with a
-    published split keeps it; if no validation set was published, a fifth of the training groups becomes one. One with
-    neither (or with one side only, as in an excerpt of a dataset) gets five folds of whole groups.
-    Where a group stands on two sides, the clips on the less protected side (train before validation before test) are
-    set aside.
+    published split keeps it; if no validation set was published, about a fifth of the training groups becomes one, but
+    never the only group of a class. One with neither (or with one side only, as in an excerpt of a dataset) gets five
+    folds of whole groups, or as many as the class with the fewest groups has. Where a group stands on two sides, the
+    clips on the less protected side (train before validation before test) are set aside. A class that is tested, but
+    not trained, is said.
     """
     labelled = np.flatnonzero(manifest["label"].notna())
     if not len(labelled):
@@ -89,9 +142,11 @@ def rounds(manifest: pd.DataFrame, n_rounds: int | None = None, seed: int = 0) -
     elif {"train", "test"} <= set(split):
         if "validation" not in split:
             inner = np.flatnonzero(split == "train")
-            fold = make_folds(table.iloc[inner], 5, seed)
-            split[inner[fold == 1]] = "validation"
+            split[inner[_hold_out(table["label"].to_numpy(object)[inner], groups(table)[inner], seed)]] = "validation"
         sides = [("split", *(np.flatnonzero(split == side) for side in ("train", "validation", "test")))]
+    elif len(set(split) - {None}) > 1:
+        there = ", ".join(f"{name} {(split == name).sum()}" for name in sorted(set(split)))
+        raise CourseError(f"The column split names no {'train' if 'test' in split else 'test'} clips ({there}).")
     else:
         sides = _rotate(make_folds(table, 5, seed))
     return [_clean(table, labelled, *side) for side in sides[:n_rounds]]
@@ -123,4 +178,6 @@ def _clean(table: pd.DataFrame, positions: np.ndarray, name: str, train, validat
             raise CourseError(
                 f"Round {name} has no {side} clips once groups are kept apart; use more clips or a larger `limit`."
             )
+    if unknown := sorted(set(table["label"].iloc[test]) - set(table["label"].iloc[train])):
+        print(f"Note: round {name} tests {', '.join(unknown)} without a training clip; they can only be got wrong.")
     return Round(name, positions[train], positions[validation], positions[test], np.sort(positions[set_aside]))
