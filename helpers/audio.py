@@ -23,9 +23,11 @@ _BLOCK = 65_536  # at most this many frames of a recording are in memory at a ti
 SILENT_DB = -80.0  # a 16-bit recording moves in steps of -90 dB; what stays below -80 dB holds three of them
 # What is known of a recording before it is opened.
 NOTHING = {"reason": None, "detail": "", "sr": 0, "channels": 0, "duration": np.nan, "open_ended": False}
-NOTHING |= {"peak": np.nan, "rms": np.nan, "clipped": np.nan, "digest": ""}
+NOTHING |= {"peak": np.nan, "rms": np.nan, "clipped": np.nan, "highest": np.nan, "offset": np.nan, "mixdown": np.nan}
+NOTHING |= {"digest": ""}
 _SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OPEN_ENDED = 0x7FFF_0000  # programs that write to a pipe cannot know the length and put a huge number there
+_HIGHEST = 1e6  # samples beyond are no sound (full scale is 1), and their squares no numbers in 32 bits
 _SLACK = 2 * 1152  # frames by which a decoder may trim an MP3
 _MARGIN_SECONDS = 0.1  # read beyond what is wanted, so that the resampler's filter sees what is there
 _CONTAINERS = {b"OggS": "Ogg", b"fLaC": "FLAC", b"caff": "CAF"}
@@ -49,7 +51,10 @@ class Recording:
         self.path, self.sr, self.channels, self.frames = path, sound.samplerate, sound.channels, sound.frames
         self._sound, self._stream, self._read = sound, None, 0
         self._rest = np.empty((0, sound.channels), np.float32)  # of a stream's last block
-        self._peak = self._energy = self._clipped = 0.0
+        # Of all channels: largest sample, energy, and samples at full scale; of their mean: sum, energy, both ends.
+        self._highest = self._energy = self._clipped = self._sum = self._mono_energy = 0.0
+        self._ends = np.inf, -np.inf
+        self._floats = sound.subtype in ("FLOAT", "DOUBLE")  # may go beyond full scale unharmed
         log = sound.extra_info
         sizes = [(int(told), int(there)) for told, there in _SIZES.findall(log)]
         open_ended = any(told >= _OPEN_ENDED or told == 0 < there for told, there in sizes)
@@ -58,7 +63,9 @@ class Recording:
             open_ended |= self._stream is not None
         self.facts = NOTHING | {"sr": self.sr, "channels": self.channels, "open_ended": open_ended}
         self.facts["duration"] = self.frames / self.sr
-        if not self.frames:
+        if not self.frames and (unsaid := _bytes_unsaid(path)):
+            self._fail("unfinished header", f"it says 0 samples, but {unsaid:,} bytes of them follow")
+        elif not self.frames:
             self._fail("header only", f"no samples in {path.stat().st_size:,} bytes")
         for told, there in () if open_ended else sizes:
             if told - there > self.channels:  # one byte may be padding
@@ -93,23 +100,45 @@ class Recording:
                 block, self._rest = self._rest[:n], self._rest[n:]
         except (sf.LibsndfileError, miniaudio.MiniaudioError) as error:
             block, failure = np.empty((0, self.channels), np.float32), str(error).strip() or "the decoder gives up"
+        highest = float(np.abs(block).max(initial=0))
+        if not highest <= _HIGHEST:
+            told = (
+                f"samples up to {highest:.0e}"
+                if np.isfinite(highest)
+                else "samples that are not numbers (NaN or infinite)"
+            )
+            self._fail("not audio", told)
+            block = block[:0]
         self._read += len(block)
         if not len(block):
             self._end(failure)
-        elif not np.isfinite(peak := float(np.abs(block).max())):
-            self._fail("not audio", "samples that are not numbers (NaN or infinite)")
         else:
-            self._peak, self._energy = max(self._peak, peak), self._energy + float(np.vdot(block, block))
-            self._clipped += int(np.count_nonzero(np.abs(block) >= 0.9999)) if peak >= 0.9999 else 0
+            self._measure(block, highest)
         return block
+
+    def _measure(self, block: np.ndarray, highest: float) -> None:
+        self._highest, self._energy = max(self._highest, highest), self._energy + float(np.vdot(block, block))
+        if highest >= 0.9999:
+            level = np.abs(block)
+            self._clipped += int(np.count_nonzero((level >= 0.9999) & ((level <= 1.0001) | (not self._floats))))
+        y = _mixed(block)
+        self._sum, self._mono_energy = (
+            self._sum + float(y.sum(dtype=np.float64)),
+            self._mono_energy + float(np.vdot(y, y)),
+        )
+        self._ends = min(self._ends[0], float(y.min())), max(self._ends[1], float(y.max()))
 
     def _end(self, failure: str) -> None:
         seconds, promised = self._read / self.sr, self.frames / self.sr
         if failure or (self.frames - self._read > _SLACK and not self.facts["open_ended"]):
             self._fail("truncated", f"decodes to {seconds:.2f} s of {promised:.2f} s" + f" ({failure})" * bool(failure))
-        n = max(self._read, 1) * self.channels
-        self.facts |= {"duration": seconds, "peak": self._peak}
-        self.facts |= {"rms": (self._energy / n) ** 0.5, "clipped": self._clipped / n}
+        n = max(self._read, 1)
+        offset, level = self._sum / n, (self._energy / (n * self.channels)) ** 0.5
+        rms = max(0.0, self._mono_energy / n - offset**2) ** 0.5
+        peak = max(0.0, self._ends[1] - offset, offset - self._ends[0])
+        self.facts |= {"duration": seconds, "peak": peak, "rms": rms, "highest": self._highest, "offset": offset}
+        mixdown = (self._mono_energy / n) ** 0.5 / level if level else 1.0
+        self.facts |= {"clipped": self._clipped / (n * self.channels), "mixdown": mixdown}
 
 
 @contextlib.contextmanager
@@ -135,8 +164,10 @@ def probe(path: str | os.PathLike) -> dict:
     """Examine one recording from end to end without keeping its samples.
 
     Gives `reason` it cannot be used (missing, empty, header only, truncated, not audio, or None) with `detail`; `sr`
-    (Hz), `channels`, `duration` (s), `peak` and `rms` (full scale is 1), `clipped` (share of samples at full scale),
-    `digest` (of the samples), and `open_ended`: nothing tells its length, a cut could not be noticed.
+    (Hz), `channels`, `duration` (s), `peak` and `rms` of what is heard: the mean of the channels without its constant
+    part, the `offset` (full scale is 1); `mixdown`, the level of that mean beside that of the channels (0 where they
+    cancel); `highest` sample of all, `clipped` (share of samples at full scale), `digest` (of the samples), and
+    `open_ended`: nothing tells its length, a cut could not be noticed.
     """
     try:
         with opened(path) as recording:
@@ -168,8 +199,12 @@ def _mono(recording: Recording, seconds: float | None) -> np.ndarray:
     while missing > 0 and not recording.facts["reason"] and len(block := recording.read(missing)):
         blocks.append(block)
         missing -= len(block)
-    y = np.concatenate(blocks)
-    return y[:, 0] if recording.channels == 1 else y.mean(axis=1)
+    return _mixed(np.concatenate(blocks))
+
+
+def _mixed(block: np.ndarray) -> np.ndarray:
+    """Mean of the channels [shape=(n,)] of samples [shape=(n, channels)]."""
+    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
 
 
 def _head(y: np.ndarray, orig_sr: int, sr: int, seconds: float | None) -> np.ndarray:
@@ -203,8 +238,7 @@ def windows(
         # What the next window needs, or the last one, which may begin before it.
         done = max(0, min(start, at + len(kept) - size) - at)
         kept, at = kept[done:], at + done
-        samples = recording.read()
-        block = samples[:, 0] if recording.channels == 1 else samples.mean(axis=1)
+        block = _mixed(recording.read())
     n = at + len(kept)
     if n > size:
         yield (n - size) / sr, n / sr, kept[-size:]
@@ -232,6 +266,17 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
     from IPython.display import Audio
 
     return Audio(y, rate=sr)
+
+
+def _bytes_unsaid(path: Path) -> int:
+    """Bytes behind a WAV header whose size fields are 0, as a recorder leaves that lost its power; else 0."""
+    with path.open("rb") as file:
+        start = file.read(65_536)
+    at = start.find(b"data\0\0\0\0") + 8
+    following = start[at : at + 4]
+    if start[:4] != b"RIFF" or at < 8 or (following.isalpha() and following.isascii()):  # the name of a next chunk
+        return 0
+    return path.stat().st_size - at
 
 
 def _says_length(path: Path) -> bool:

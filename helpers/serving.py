@@ -115,7 +115,9 @@ def predict(
                     if not recording.facts["reason"]:
                         for start, end, y in audio.windows(recording, spec.sr, spec.seconds, hop_seconds):
                             batch.append(spec.extract(y, spec.sr))
-                            rows.append((name, start, end, bool(np.abs(y).max() < 10 ** (audio.SILENT_DB / 20))))
+                            rows.append(
+                                (name, start, end, bool(np.abs(y - y.mean()).max() < 10 ** (audio.SILENT_DB / 20)))
+                            )
                             if len(batch) == _BATCH:
                                 probabilities.append(probabilities_of(batch))
                                 batch = []

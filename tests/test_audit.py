@@ -52,6 +52,13 @@ def test_quarantine(tmp_path, check):
     (tmp_path / "text.wav").write_text("this is not a sound\n" * 20)
     (tmp_path / "empty.wav").touch()
     (tmp_path / "header.wav").write_bytes(content[:44])
+    (tmp_path / "power.wav").write_bytes(content[:4] + bytes(4) + content[8:40] + bytes(4) + content[44:])
+    chunk = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0" + b"some software."
+    (tmp_path / "notes.wav").write_bytes(content[:4] + bytes(4) + content[8:40] + bytes(4) + chunk)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(8000)
+    soundfile.write(tmp_path / "against.wav", np.stack([noise, -noise], axis=1), 16000)
+    soundfile.write(tmp_path / "dead.wav", np.full(8000, 0.3), 16000)
+    soundfile.write(tmp_path / "huge.wav", np.append(noise, 3e20), 16000, subtype="FLOAT")
     expected = {
         "zeros.wav": "silent",
         "whisper.wav": "silent",
@@ -62,13 +69,51 @@ def test_quarantine(tmp_path, check):
         "text.wav": "not audio",
         "empty.wav": "empty",
         "header.wav": "header only",
+        "notes.wav": "header only",
+        "power.wav": "unfinished header",
+        "against.wav": "silent",
+        "dead.wav": "silent",
+        "huge.wav": "not audio",
     }
     names = [*expected, "quiet.wav"]
     labels = [None if name in ("whose.wav", "lost.wav") else "x" for name in names]
     usable, quarantine, _ = check([tmp_path / name for name in names], labels)
     assert usable["clip_id"].tolist() == ["quiet.wav"]
     assert quarantine["reason"].to_dict() == expected
-    assert quarantine.loc[["click.wav", "whisper.wav"], "detail"].tolist() == ["0.050 s", "peak -84 dB"]
+    # 0.00005 of full scale are 1.6 steps of 16 bits, cut to whole steps from -2 to 1: 1.5 steps from their mean.
+    assert quarantine.loc[["click.wav", "whisper.wav"], "detail"].tolist() == ["0.050 s", "peak -87 dB"]
+    assert f"{len(content) - 44:,} bytes" in quarantine.loc["power.wav", "detail"]
+    assert "channels cancel" in quarantine.loc["against.wav", "detail"]
+    assert "constant offset: +0.300" in quarantine.loc["dead.wav", "detail"]
+    assert "3e+20" in quarantine.loc["huge.wav", "detail"]
+
+
+def test_levels_are_those_of_what_is_heard(tmp_path, check):
+    """The mean of the channels without its constant part; a sine of 0.5 has an RMS of 0.3536."""
+    sine = 0.5 * np.sin(2 * np.pi * 500 * np.arange(16000) / 16000)
+    sounds = {
+        "shifted.wav": (sine + 0.25, "PCM_16"),
+        "half.wav": (np.stack([sine, 0 * sine], axis=1), "PCM_16"),
+        "against.wav": (np.stack([sine, -0.9 * sine], axis=1), "PCM_16"),
+        "loud.wav": (4 * sine, "FLOAT"),
+        "integers.wav": (65536 * sine, "FLOAT"),
+        "24 in 32.wav": (sine / 256, "PCM_32"),
+    }
+    for name, (y, subtype) in sounds.items():
+        soundfile.write(tmp_path / name, y, 16000, subtype=subtype)
+    usable, _, remarks = check([tmp_path / name for name in sounds])
+    level = usable.set_index("clip_id")[["peak_db", "rms_db"]]
+    for name, factor in (("shifted.wav", 1), ("half.wav", 0.5), ("against.wav", 0.05), ("loud.wav", 4)):
+        expected = 20 * np.log10([0.5 * factor, 0.3536 * factor])
+        assert level.loc[name].to_numpy() == pytest.approx(expected, abs=0.05), name
+    found = remarks[remarks["reason"] != "stereo"].groupby(level=0)["reason"].apply(list).to_dict()
+    assert found == {
+        "shifted.wav": ["constant offset"],
+        "against.wav": ["channels cancel"],
+        "loud.wav": ["beyond full scale"],
+        "integers.wav": ["beyond full scale"],
+        "24 in 32.wav": ["quiet"],
+    }
 
 
 def test_remarks(tmp_path, check):

@@ -159,7 +159,7 @@ def test_every_file_has_its_row_and_its_flags(tmp_path, listener):
         "fine.wav": "",
         "half.wav": "",
         "silent.wav": "silent",
-        "opposed.wav": "silent",
+        "opposed.wav": "silent; channels cancel (their mean has 0.0% of their level)",
         "pause.wav": "silent in 1 of 3 windows",
         "clipped.flac": f"clipped ({clipped:.1%} of the samples at full scale)",
         "sub/high.ogg": "resampled (44100 to 16000 Hz)",

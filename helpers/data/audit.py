@@ -17,6 +17,7 @@ from helpers.base import progress, write_parquet
 
 _COLUMNS = ["clip_id", "path", "reason", "detail", "advice"]
 _MIN_SECONDS, _LOW_SR, _LONG_SECONDS, _CLIPPED_SHARE = 0.1, 16_000, 30.0, 1e-3
+_OFFSET, _CANCEL, _BEYOND, _QUIET = 0.01, 0.1, 1.5, 10 ** (-45 / 20)  # of full scale; of the channels' level
 _CHUNK = 512
 
 # The one vocabulary of what ails a recording, here and in `helpers.serving`: why it cannot be used, or what is odd.
@@ -25,11 +26,16 @@ ADVICE = {
     "no label": "Give it a label, or use it as unlabelled data only.",
     "empty": "Download or record it again.",
     "header only": "The recording was never written; download or record it again.",
+    "unfinished header": "The recorder stopped too early. Repair it: ffmpeg -ignore_length 1 -i OLD -c copy NEW.wav",
     "truncated": "The end is lost; download it again, or cut it on purpose and save it anew.",
     "not audio": "Remove it from the list, or convert it to WAV or FLAC (for instance with ffmpeg).",
     "too short": "Leave it out; hardly anything is in it.",
     "silent": "Leave it out; a silent clip teaches its label to silence.",
     "clipped": "Usable, but distorted; compare the scores of clipped and clean clips.",
+    "beyond full scale": "Usable, nothing is cut off; but integers stored as floats want dividing by their full scale.",
+    "channels cancel": "One channel is the other turned over: their mean, which is heard, loses most. Keep one.",
+    "constant offset": "Usable, but the microphone or its cable is faulty; a filter below 20 Hz takes it out.",
+    "quiet": "Usable, but check the level: 24-bit samples written into 32-bit files, say, are 48 dB too quiet.",
     "stereo": "It is averaged to mono unless a notebook says otherwise.",
     "low sample rate": "Nothing above half its sample rate is there; a model may learn the rate, not the sound.",
     "very long": "Features see only its beginning; think of cutting it into several clips of one group.",
@@ -57,7 +63,7 @@ def audit(manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
         facts["peak_db"], facts["rms_db"] = 20 * np.log10(facts["peak"]), 20 * np.log10(facts["rms"])
     silent = facts["reason"].isna() & (facts["peak_db"] < audio.SILENT_DB)
     facts.loc[silent, "reason"] = "silent"
-    facts.loc[silent, "detail"] = facts["peak_db"].map("peak {:.0f} dB".format)
+    facts.loc[silent, "detail"] = facts["peak_db"].map("peak {:.0f} dB".format) + facts.apply(_why_silent, axis=1)
 
     good = facts["reason"].isna()
     known = facts[["duration", "sr", "channels", "peak_db", "rms_db"]]
@@ -68,11 +74,24 @@ def audit(manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
     return usable, quarantine, _remarks(usable, facts[good])
 
 
+def _why_silent(facts: pd.Series) -> str:
+    what = ", ".join(f"{word}: {detail}" for word, detail in oddities(facts))
+    return f" ({what})" if what else ""
+
+
 def oddities(facts: dict) -> list[tuple[str, str]]:
     """What is odd about the samples of a recording (`audio.probe`), as words of the vocabulary with a detail."""
     found = []
     if facts["clipped"] > _CLIPPED_SHARE:
         found.append(("clipped", f"{facts['clipped']:.1%} of the samples at full scale"))
+    if facts["highest"] > _BEYOND:
+        found.append(("beyond full scale", f"samples up to {facts['highest']:,.1f}, full scale is 1"))
+    if facts["mixdown"] < _CANCEL:
+        found.append(("channels cancel", f"their mean has {facts['mixdown']:.1%} of their level"))
+    if abs(facts["offset"]) > _OFFSET:
+        found.append(("constant offset", f"{facts['offset']:+.3f} of full scale"))
+    if 10 ** (audio.SILENT_DB / 20) <= facts["peak"] < _QUIET:
+        found.append(("quiet", f"peak {20 * np.log10(facts['peak']):.0f} dB"))
     if facts["open_ended"]:
         found.append(("open-ended header", f"{facts['duration']:.1f} s decoded"))
     return found
