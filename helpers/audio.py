@@ -100,32 +100,26 @@ class Recording:
                 block, self._rest = self._rest[:n], self._rest[n:]
         except (sf.LibsndfileError, miniaudio.MiniaudioError) as error:
             block, failure = np.empty((0, self.channels), np.float32), str(error).strip() or "the decoder gives up"
-        highest = float(np.abs(block).max(initial=0))
-        if not highest <= _HIGHEST:
-            told = (
-                f"samples up to {highest:.0e}"
-                if np.isfinite(highest)
-                else "samples that are not numbers (NaN or infinite)"
-            )
-            self._fail("not audio", told)
+        low, high = (float(end(block, initial=0.0)) for end in (np.min, np.max))
+        if not max(high, -low) <= _HIGHEST:
+            wrong = "not numbers (NaN or infinite)" if not np.isfinite(high - low) else f"up to {max(high, -low):.0e}"
+            self._fail("not audio", f"samples that are {wrong}")
             block = block[:0]
         self._read += len(block)
         if not len(block):
             self._end(failure)
         else:
-            self._measure(block, highest)
+            self._measure(block, max(high, -low))
         return block
 
     def _measure(self, block: np.ndarray, highest: float) -> None:
-        self._highest, self._energy = max(self._highest, highest), self._energy + float(np.vdot(block, block))
+        y, energy = _mixed(block), float(np.vdot(block, block))
+        self._highest, self._energy = max(self._highest, highest), self._energy + energy
         if highest >= 0.9999:
             level = np.abs(block)
             self._clipped += int(np.count_nonzero((level >= 0.9999) & ((level <= 1.0001) | (not self._floats))))
-        y = _mixed(block)
-        self._sum, self._mono_energy = (
-            self._sum + float(y.sum(dtype=np.float64)),
-            self._mono_energy + float(np.vdot(y, y)),
-        )
+        self._sum += float(y.sum())
+        self._mono_energy += energy if self.channels == 1 else float(np.vdot(y, y))
         self._ends = min(self._ends[0], float(y.min())), max(self._ends[1], float(y.max()))
 
     def _end(self, failure: str) -> None:
