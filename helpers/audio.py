@@ -27,9 +27,18 @@ NOTHING |= {"peak": np.nan, "rms": np.nan, "clipped": np.nan, "highest": np.nan,
 NOTHING |= {"digest": ""}
 _SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OPEN_ENDED = 0x7FFF_0000  # programs that write to a pipe cannot know the length and put a huge number there
+_UNKNOWN = 2**48  # frames; more than any recording has
 _HIGHEST = 1e6  # samples beyond are no sound (full scale is 1), and their squares no numbers in 32 bits
 _SLACK = 2 * 1152  # frames by which a decoder may trim an MP3
 _MARGIN_SECONDS = 0.1  # read beyond what is wanted, so that the resampler's filter sees what is there
+_CODECS = [
+    (4, b"ftyp", "MPEG-4 (M4A, MP4, 3GP)"),
+    (0, b"\x1aE\xdf\xa3", "WebM or Matroska"),
+    (0, b"0&\xb2u\x8ef\xcf\x11", "Windows Media"),
+    (0, b"#!AMR", "AMR"),
+]
+_IN_OGG = {b"\x7fFLAC": "FLAC", b"Speex": "Speex", b"theora": "Theora"}
+_IN_WAV = {0x45: "G.726", 0x64: "G.726", 0x50: "MPEG layer II", 0x55: "MP3", 0x161: "Windows Media", 0xFF: "AAC"}
 _CONTAINERS = {b"OggS": "Ogg", b"fLaC": "FLAC", b"caff": "CAF"}
 
 
@@ -58,11 +67,13 @@ class Recording:
         log = sound.extra_info
         sizes = [(int(told), int(there)) for told, there in _SIZES.findall(log)]
         open_ended = any(told >= _OPEN_ENDED or told == 0 < there for told, there in sizes)
+        if self.frames > _UNKNOWN:  # what libsndfile says of a FLAC from a pipe
+            self.frames, open_ended = _UNKNOWN, True
         if sound.format == "MP3":
             self._count_frames()
             open_ended |= self._stream is not None
         self.facts = NOTHING | {"sr": self.sr, "channels": self.channels, "open_ended": open_ended}
-        self.facts["duration"] = self.frames / self.sr
+        self.facts["duration"] = self.frames / self.sr if self.frames < _UNKNOWN else np.inf
         if not self.frames and (unsaid := _bytes_unsaid(path)):
             self._fail("unfinished header", f"it says 0 samples, but {unsaid:,} bytes of them follow")
         elif not self.frames:
@@ -90,7 +101,7 @@ class Recording:
 
     def read(self, n: int = _BLOCK) -> np.ndarray:
         """Give the next samples [shape=(at most n, channels), float32]; none at the end, or if the decoder gives up."""
-        failure = ""
+        failure, n = "", min(n, _BLOCK) if self.frames == _UNKNOWN else n
         try:
             if self._stream is None:
                 block = self._sound.read(n, dtype="float32", always_2d=True)
@@ -137,7 +148,7 @@ class Recording:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike) -> Iterator[Recording]:
-    """Open a recording, or raise AudioError: missing, empty, header only, truncated, not audio (`error.reason`)."""
+    """Open a recording, or raise AudioError: missing, empty, header only, unknown codec... (`error.reason`)."""
     path = Path(path)
     try:
         if not path.is_file():
@@ -157,7 +168,7 @@ def opened(path: str | os.PathLike) -> Iterator[Recording]:
 def probe(path: str | os.PathLike) -> dict:
     """Examine one recording from end to end without keeping its samples.
 
-    Gives `reason` it cannot be used (missing, empty, header only, truncated, not audio, or None) with `detail`; `sr`
+    Gives `reason` it cannot be used (a word of `helpers.data.audit.ADVICE`, or None) with `detail`; `sr`
     (Hz), `channels`, `duration` (s), `peak` and `rms` of what is heard: the mean of the channels without its constant
     part, the `offset` (full scale is 1); `mixdown`, the level of that mean beside that of the channels (0 where they
     cancel); `highest` sample of all, `clipped` (share of samples at full scale), `digest` (of the samples), and
@@ -291,17 +302,40 @@ def _undecodable(path: Path, error: sf.LibsndfileError) -> tuple[str, str]:
     """Tell apart: text, a cut header, damaged audio, something else."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(256)
+        start = file.read(4096)
+    if codec := _codec(start):
+        return "unknown codec", f"{codec}, which libsndfile cannot decode"
     if start[:4] == b"RIFF" and start[8:12] in (b"WAVE", b""):
         return "header only", f"an incomplete WAV header in {size:,} bytes"
     mp3 = start[:3] == b"ID3" or (start[:1] == b"\xff" and start[1:2] >= b"\xe0")
     if name := "MP3" if mp3 else _CONTAINERS.get(start[:4]):
         return "truncated", f"begins as {name}, but cannot be decoded: cut or damaged"
+    start = start[:256]
     text = start.decode("utf-8", errors="replace")
     if sum(c.isprintable() or c.isspace() for c in text) >= 0.95 * len(text) and "\ufffd" not in text[:-1]:
         return "not audio", f"text: {' '.join(text.split())[:40]!r}"
     message = str(getattr(error, "error_string", "") or error).strip()
     return "not audio", f"{size:,} bytes that are no known audio format ({message})"
+
+
+def _codec(start: bytes) -> str:
+    """Name of the codec that the beginning of a file announces, if it is one that is known, but not decoded here."""
+    for at, mark, name in _CODECS:
+        if start[at : at + len(mark)] == mark:
+            return name
+    if len(start) > 1 and start[0] == 0xFF and start[1] & 0xF6 == 0xF0:
+        return "AAC (ADTS)"
+    if start[:4] == b"OggS":
+        return next((f"{name} in Ogg" for mark, name in _IN_OGG.items() if mark in start[:256]), "")
+    if start[:4] == b"caff":
+        return f"{start[28:32].decode('latin-1').strip()} in CAF" if start[28:32] not in (b"lpcm", b"") else ""
+    if start[:4] == b"fLaC" and len(start) > 22:
+        bits = ((start[20] & 1) << 4 | start[21] >> 4) + 1  # of a sample, in the first block of metadata
+        return "" if bits in (8, 16, 24) else f"FLAC of {bits} bits"
+    if start[8:12] == b"WAVE" and (at := start.find(b"fmt ")) > 0 and b"data" in start:
+        tag, bits = (int.from_bytes(start[at + place : at + place + 2], "little") for place in (8, 22))
+        return f"{bits}-bit samples in WAV" if tag in (1, 3) else f"{_IN_WAV.get(tag, f'codec 0x{tag:04x}')} in WAV"
+    return ""
 
 
 def _error(path: Path, reason: str, detail: str) -> AudioError:

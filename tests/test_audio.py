@@ -1,9 +1,12 @@
 """Reading recordings: right values, and a clear word for everything that can be wrong with a file."""
 
+import struct
+
 import numpy as np
 import pytest
 import soundfile as sf
 import soxr
+import trees
 
 from helpers import audio
 from helpers.base import AudioError
@@ -149,6 +152,63 @@ def test_wav_of_unknown_length_is_not_called_truncated(tmp_path):
     (tmp_path / "a.wav").write_bytes(content)
     assert len(audio.read(tmp_path / "a.wav")[0]) == 44100
     assert audio.probe(tmp_path / "a.wav")["open_ended"]
+
+
+def flac(path, bits=None, total=None):
+    """A FLAC of 0.6 s whose first block of metadata says other bits per sample, or another number of samples."""
+    content = bytearray(trees.tone(path, seconds=0.6, sr=16000).read_bytes())
+    if bits:  # behind 20 bits of the rate and 3 of the channels: 5 bits, less one
+        content[20], content[21] = content[20] & 0xFE | (bits - 1) >> 4, content[21] & 0x0F | (bits - 1 & 15) << 4
+    if total is not None:  # 36 bits
+        content[21:26] = (content[21] >> 4 << 36 | total).to_bytes(5, "big")
+    path.write_bytes(content)
+    return path
+
+
+def test_flac_of_unknown_length_is_read_to_its_end(tmp_path):
+    """As an encoder leaves it that writes to a pipe."""
+    path = flac(tmp_path / "piped.flac", total=0)
+    whole, _ = audio.read(flac(tmp_path / "whole.flac"))
+    assert len(whole) == 9600 and np.array_equal(audio.read(path)[0], whole)
+    assert np.array_equal(audio.read(path, seconds=0.25)[0], whole[:4000])
+    facts = audio.probe(path)
+    assert (facts["reason"], facts["duration"], facts["open_ended"]) == (None, 0.6, True)
+    with audio.opened(path) as recording:
+        assert [end for _, end, _ in audio.windows(recording, 16000, 0.25, 0.125)] == [0.25, 0.375, 0.5, 0.6]
+
+
+def wav(tag, bits, content=bytes(400)):
+    """A WAV in a codec of this number."""
+    layout = struct.pack("<HHIIHH", tag, 1, 8000, 8000, 1, bits)
+    return b"RIFF" + struct.pack("<I", 36 + len(content)) + b"WAVEfmt \x10\0\0\0" + layout + b"data" + content
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "codec"),
+    [
+        ("a.m4a", b"\0\0\0\x20ftypM4A " + bytes(400), "MPEG-4"),
+        ("a.webm", b"\x1aE\xdf\xa3" + bytes(400), "WebM"),
+        ("a.wma", bytes.fromhex("3026b2758e66cf11a6d9") + bytes(400), "Windows Media"),
+        ("a.amr", b"#!AMR\n" + bytes(400), "AMR"),
+        ("a.aac", b"\xff\xf1\x60\x40" + bytes(400), "AAC"),
+        ("a.oga", b"OggS" + bytes(24) + b"\x7fFLAC" + bytes(400), "FLAC in Ogg"),
+        ("a.spx", b"OggS" + bytes(24) + b"Speex   " + bytes(400), "Speex in Ogg"),
+        ("a.caf", b"caff\0\1\0\0desc" + bytes(16) + b"paac" + bytes(400), "paac in CAF"),
+        ("a.wav", wav(0x45, 4), "G.726 in WAV"),
+        ("b.wav", wav(0x50, 16), "MPEG layer II in WAV"),
+        ("c.wav", wav(1, 64), "64-bit samples in WAV"),
+        ("d.wav", wav(0x1234, 16), "codec 0x1234 in WAV"),
+        ("a.flac", 12, "FLAC of 12 bits"),
+        ("b.flac", 32, "FLAC of 32 bits"),
+    ],
+)
+def test_a_codec_that_cannot_be_decoded_is_named(tmp_path, name, content, codec):
+    if isinstance(content, int):
+        flac(tmp_path / name, bits=content)
+    else:
+        (tmp_path / name).write_bytes(content)
+    facts = audio.probe(tmp_path / name)
+    assert facts["reason"] == "unknown codec" and facts["detail"].startswith(codec)
 
 
 def test_chunks_around_the_samples_are_no_damage(tmp_path):

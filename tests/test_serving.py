@@ -174,7 +174,7 @@ def test_every_file_has_its_row_and_its_flags(tmp_path, listener):
     }
     unreadable = {
         "cut.wav": ("truncated", "download"),
-        "talk.m4a": ("not audio", "convert"),
+        "talk.m4a": ("unknown codec", "Convert"),
         "gone.wav": ("missing", "path"),
     }
     assert sorted(files["file"]) == sorted([*heard, *ignored, *unreadable])

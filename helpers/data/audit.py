@@ -28,6 +28,7 @@ ADVICE = {
     "header only": "The recording was never written; download or record it again.",
     "unfinished header": "The recorder stopped too early. Repair it: ffmpeg -ignore_length 1 -i OLD -c copy NEW.wav",
     "truncated": "The end is lost; download it again, or cut it on purpose and save it anew.",
+    "unknown codec": "Convert it, for instance with ffmpeg -i OLD NEW.wav",
     "not audio": "Remove it from the list, or convert it to WAV or FLAC (for instance with ffmpeg).",
     "too short": "Leave it out; hardly anything is in it.",
     "silent": "Leave it out; a silent clip teaches its label to silence.",
