@@ -42,6 +42,17 @@ def test_a_run_that_was_killed_is_not_taken_for_finished(tmp_path, manifest, mon
     assert runs.find(tmp_path) == []
 
 
+def test_labels_that_look_like_something_else_stay_the_words_they_are(tmp_path, manifest):
+    words = ["None", "nan", "NA", "1", "true", "a/b", "a, b", "-", "con", "😀"]
+    clips = manifest.assign(label=[words[row % len(words)] for row in range(len(manifest))])
+    predictions = scores.prediction_table(clips, np.arange(len(clips)), np.eye(10)[np.arange(60) % 10], words, "one")
+    model = DummyClassifier().fit(np.zeros((60, 1)), clips["label"].to_numpy(str))
+    run = runs.load(runs.record(tmp_path / "run", {}, scores.score(predictions), predictions, model))
+    assert run.classes == words and run.predictions["label"].tolist() == clips["label"].tolist()
+    assert run.predictions["predicted"].tolist() == clips["label"].tolist()
+    assert sorted(run.model().classes_) == sorted(scores.per_class(run.predictions).index) == sorted(words)
+
+
 def test_a_missing_run_names_those_that_are_there(tmp_path):
     with pytest.raises(DataMissing) as error:
         runs.load(tmp_path / "05")
