@@ -33,3 +33,14 @@ def test_gammatone_of_a_tone_peaks_in_its_band(hz):
     bands = extract(y, SR, FeatureSpec("gammatone"))[:, 108]
     assert abs(bands.argmax() - np.abs(centres(128) - hz).argmin()) <= 1
     assert abs(bands.max() - 10 * np.log10(0.5)) < 0.7  # the mean power of a full-scale sine
+
+
+@pytest.mark.parametrize("n_bands", [32, 64, 128])
+def test_the_level_of_every_band_is_the_documented_one(n_bands):
+    bands, off = gammatone_bands(SR, 2048, n_bands), []
+    for band, hz in zip(bands, centres(n_bands), strict=True):
+        power = np.abs(librosa.stft(np.sin(2 * np.pi * hz * np.arange(SR) / SR), n_fft=2048)) ** 2
+        off.append(10 * np.log10((band @ power)[4:-4].mean() / 0.5))
+    low, high = centres(n_bands) < 200, centres(n_bands) > 0.9 * SR / 2
+    for part, least in ((low, -0.6), (~low & ~high, -0.3), (high, -3.0)):
+        assert ((np.array(off)[part] >= least) & (np.array(off)[part] <= 0.3)).all()

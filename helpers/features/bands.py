@@ -19,8 +19,9 @@ def gammatone_bands(sr: int, n_fft: int, n_bands: int) -> np.ndarray:
     """Weights [shape=(n_bands, 1 + n_fft/2)] that turn a power spectrogram into the mean power behind each filter.
 
     Filters are spaced evenly on the ear's ERB scale (Glasberg and Moore 1990) between 50 Hz and sr/2; a full-scale
-    sine in the middle of a band gives 0.5. An approximation, weaker below 200 Hz: a filter's ringing is not carried
-    into the next frames (D. Ellis, "Gammatone-like spectrograms", 2009).
+    sine in the middle of a band gives 0.5, to 0.3 dB. An approximation: below 200 Hz up to 0.6 dB less, as a filter's
+    ringing is not carried into the next frames (D. Ellis, "Gammatone-like spectrograms", 2009), and above 0.9 of sr/2
+    up to 3 dB less, as SciPy's filters are weaker there.
     """
     erb = np.linspace(*(21.4 * np.log10(1.0 + 0.00437 * np.array([50.0, sr / 2]))), n_bands + 2)[1:-1]
     centres = (10.0 ** (erb / 21.4) - 1.0) / 0.00437
