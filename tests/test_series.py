@@ -28,7 +28,7 @@ CASES = {
     "02 tut2017": ("02", {"dataset": "tut2017"}),
     "03 speech_commands": ("03", {"dataset": "speech_commands", "limit": 150, "epochs": 2}),
     # Without pretrained weights, so that it gives the same wherever some could be had.
-    "04 esc50": ("04", {"dataset": "esc50", "epochs": 1, "pretrained": False}),
+    "04 esc50": ("04", {"dataset": "esc50", "epochs": 1, "pretrained": False, "network": "ResNet18"}),
     "05 esc50": ("05", {"dataset": "esc50", "n_iter": 2, "epochs": 10}),
     "05 fsdkaggle2018": ("05", {"dataset": "fsdkaggle2018", "n_iter": 2, "epochs": 10}),
     "06 esc50": ("06", {"dataset": "esc50"}),

@@ -94,13 +94,20 @@ def _recordings(root: Path) -> tuple[list[Path], Counter]:
             # Hidden files beside recordings (such as macOS's ._name.wav) carry the suffix, not the sound.
             if name.startswith("."):
                 left_out["hidden files"] += 1
-            elif not os.path.join(place, name).isprintable():
-                left_out["files whose name is not UTF-8 or cannot be printed"] += 1
+            elif not _is_text(os.path.join(place, name)):
+                left_out["files whose name is not UTF-8"] += 1
             elif (suffix := Path(name).suffix.lower()) in AUDIO_SUFFIXES:
                 found.append(Path(place, name))
             else:
                 left_out[suffix or "files without suffix"] += 1
     return sorted(found), left_out
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _in_words(left_out: Counter) -> str:
