@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers.base import CourseError, DataMissing
 from helpers.data.declare import AUDIO_SUFFIXES, Info
-from helpers.data.tables import column_names, read_table, read_text, whole_numbers
+from helpers.data.tables import column_names, folded, read_table, read_text, whole_numbers
 
 INFO = Info(
     name="folder",
@@ -59,10 +59,10 @@ def load(data_dir: str | os.PathLike, group_pattern: str | None = None) -> pd.Da
     for recording in recordings:
         by_name[recording.name].append(recording)
     table, near = (root, []) if root.is_file() else _tables(root, by_name)
+    if near and len({path.relative_to(root).parts[0] for path in recordings if path.parent != root}) < 2:
+        raise CourseError(f"{near[0][0]}: {near[0][1]}. {_LAYOUT}")
     manifest = _from_table(table, place, by_name) if table else _from_folders(root, recordings)
     notes = [f"{path} was not read: {lacks}. The folders give the labels." for path, lacks in near]
-    if near and manifest["label"].nunique() < 2:
-        raise CourseError(f"{near[0][0]}: {near[0][1]}. {_LAYOUT}")
     if manifest.empty:
         raise DataMissing(f"No recording was found in {root} (left out: {_in_words(left_out)}). {_LAYOUT}")
     if table:
@@ -121,7 +121,7 @@ def _tables(root: Path, by_name: dict[str, list[Path]]) -> tuple[Path | None, li
         if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file() or path.name.startswith("."):
             continue
         names = column_names(path)
-        titles = {title.casefold().replace(" ", "_") for title in names}
+        titles = set(map(folded, names))
         lacking = [name for name, others in _COLUMNS.items() if not {name, *others} & titles]
         if not lacking:
             lists.append(path)

@@ -49,7 +49,7 @@ def read_table(
     first = _first_line(text := read_text(path))
     rows = _rows(text, max(_SEPARATORS, key=lambda mark: len(_found(_cells(first, mark), names))), path, advice)
     titles = next(iter(rows.values()))
-    if twice := [title for number, title in enumerate(titles) if _folded(title) in map(_folded, titles[:number])]:
+    if twice := [title for number, title in enumerate(titles) if folded(title) in map(folded, titles[:number])]:
         raise _error(path, f"two columns are called {twice[0]!r}", advice)
     found = _found(titles, names | dict.fromkeys(optional, ()))
     if lacking := [name for name in names if name not in found.values()]:
@@ -113,15 +113,16 @@ def _cells(line: str, separator: str) -> list[str]:
 
 def _found(titles: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Standard name of each title that has one; the standard name itself comes before the others."""
-    found, spelt = {}, {_folded(title): title for title in reversed(titles)}
+    found, spelt = {}, {folded(title): title for title in reversed(titles)}
     for name, others in names.items():
-        title = next((spelt[one] for one in (_folded(name), *others) if one in spelt), None)
+        title = next((spelt[one] for one in (folded(name), *others) if one in spelt), None)
         if title is not None:
             found[title] = name
     return found
 
 
-def _folded(title: str) -> str:
+def folded(title: str) -> str:
+    """Write the title of a column without capitals and spaces, as titles are compared."""
     return title.casefold().replace(" ", "_")
 
 
