@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -30,7 +29,7 @@ def _audit(options: argparse.Namespace) -> None:
     print(data.about(manifest))
     counts = manifest["label"].value_counts().sort_index()
     print(f"{len(counts)} classes: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    usable, quarantine, remarks = data.audit(manifest)
+    usable, quarantine, remarks = data.examine(manifest)
     print(f"{len(usable)} of {len(manifest)} clips are usable, {len(quarantine)} are in quarantine.")
     for title, table in (("Quarantine", quarantine), ("Remarks on usable clips", remarks)):
         if len(table):
@@ -44,12 +43,11 @@ def _run(options: argparse.Namespace) -> None:
     if options.refresh:
         runner.refresh(paths)
         return
-    parameters = {name: _value(text) for name, text in options.parameters}
     out = ROOT / options.out
     out = runner.RUNS if out.resolve() == runner.RUNS.resolve() else out  # also where runs/ is a link to another disk
-    runner.run(paths, out, parameters, options.force)
+    runner.run(paths, out, dict(options.parameters), options.force)
     beside = "<dataset>/<notebook>" if out == runner.RUNS else "<notebook>"
-    run_dir = parameters.get("run_dir") or f"{short(out)}/{beside}"
+    run_dir = dict(options.parameters).get("run_dir") or f"{short(out)}/{beside}"
     print(f"Executed notebooks are in {short(out)}/, runs in {run_dir}, figures in {run_dir}/figures.")
 
 
@@ -95,27 +93,6 @@ def _cache(options: argparse.Namespace) -> None:
         print(table.to_string(index=False))
     done = "removed" if options.prune else f"in {short(CACHE)}"
     print(f"{len(table)} folders of features, {table['MB'].sum():,.1f} MB, {done}.")
-
-
-def _value(text: str) -> object:
-    """Read a parameter the way papermill's -p does: numbers, True, False and None are themselves, the rest is text.
-
-    What begins with { or [ is read as JSON.
-    """
-    words = {"True": True, "False": False, "None": None}
-    if text in words:
-        return words[text]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    if text.startswith(("{", "[")):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise CourseError(f"The parameter {text} is not valid JSON ({error}).") from error
-    return text
 
 
 def _parser() -> argparse.ArgumentParser:

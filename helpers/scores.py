@@ -1,24 +1,25 @@
-"""Scores with their spread: every interval is a 95 % percentile bootstrap that draws whole groups.
+"""Scores with their spread: every interval is a 95 % interval over groups.
 
-A *group* (speaker, source, uploader...) stands or falls together, so clips are never drawn one by one. One rule for all
-scores: where the bootstrap would be too narrow or have no width, with fewer than eight groups or with all or nothing
-right, the interval is Wilson's, with the groups as n.
+A *group* (speaker, source, uploader...) stands or falls together, so clips are never taken one by one. One rule for all
+scores: leaving out one group after the other (the jackknife: Efron and Tibshirani 1993) says how uncertain a score is,
+that is, how many independent clips it is worth; Wilson's interval (1927) is drawn for so many, with Student's t for
+as many groups as there are. Below three groups there is none: both ends are NaN. Notebook 06 tries it out.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, fisher_exact, permutation_test
+from scipy.stats import fisher_exact, permutation_test
+from scipy.stats import t as student
 
 from helpers.base import CourseError
 
 _METRICS = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
 _PARTS = ("precision", "recall", "f1")
-_FEW_GROUPS = 8
+_FEWEST = 3  # groups, below which no interval is given
 
 
 def prediction_table(manifest: pd.DataFrame, rows, probabilities, classes: list[str], fold: str) -> pd.DataFrame:
@@ -45,32 +46,48 @@ def in_columns(probabilities, present, classes: list[str]) -> np.ndarray:
     return pd.DataFrame(probabilities, columns=list(present)).reindex(columns=classes, fill_value=0.0).to_numpy()
 
 
-def _bootstrap(statistic: Callable, sums: np.ndarray, n_boot: int = 1000, seed: int = 0) -> tuple:
-    """Value of a statistic of sums over groups, and both ends of its interval (Efron and Tibshirani 1993).
+def _interval(statistic: Callable, sums: np.ndarray, sizes: np.ndarray, share: bool = True) -> tuple:
+    """Value of a statistic of sums over groups, and both ends of its interval.
 
-    `sums` [shape=(n_groups, ...)] is what each group adds; `statistic` maps a sum [shape=(..., ...)] to values. Draws
-    without a value (NaN) are left out.
+    `sums` [shape=(n_groups, ...)] is what each group adds; `statistic` maps a sum [shape=(..., ...)] to values. `sizes`
+    [shape=(n_groups, ...)]: clips of each group that count for each value. `share`: values lie between 0 and 1.
     """
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(n_boot, len(sums)))
-    times = np.stack([np.bincount(row, minlength=len(sums)) for row in drawn])
-    draws = statistic(np.tensordot(times, sums, axes=1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a class that no draw has: its ends are NaN, too
-        low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
-    return statistic(sums.sum(axis=0)), low, high
+    total = sums.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a class that nothing is left of
+        value, without = (np.asarray(statistic(of), dtype=float) for of in (total, total - sums))
+    variance, t, effective, few = _spread(value, without, sizes)
+    if share:
+        low, high = _wilson(value, variance, t, effective, sizes.sum(axis=0))
+    else:
+        half = np.where(variance > 0, t * np.sqrt(variance), np.nan)  # of values that are all the same nothing is known
+        low, high = value - half, value + half
+    return value, np.where(few, np.nan, low), np.where(few, np.nan, high)
 
 
-def _by_the_rule(value, low, high, n_groups) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ends of intervals of shares: those of the bootstrap, or Wilson's on groups where they would be too narrow."""
-    value, low, high, n_groups = np.broadcast_arrays(*map(np.asarray, (value, low, high, n_groups)))
-    low, high = low.astype(float), high.astype(float)
-    for at in np.argwhere((n_groups > 0) & ((n_groups < _FEW_GROUPS) | (value == 0) | (value == 1)) & (value == value)):
-        at, n = tuple(at), int(n_groups[tuple(at)])
-        # Groups that are half right are no whole number of successes: the ends are those of both numbers beside it.
-        few, many = (int(rounded(round(value[at] * n, 9))) for rounded in (np.floor, np.ceil))
-        low[at] = binomtest(few, n).proportion_ci(method="wilson").low
-        high[at] = binomtest(many, n).proportion_ci(method="wilson").high
-    return value, low, high
+def _spread(value: np.ndarray, without: np.ndarray, sizes: np.ndarray) -> tuple:
+    """Variance of a value by the jackknife, t for its groups, their effective number, and whether they are too few.
+
+    Groups of different sizes count as fewer of the same size (Kish 1965).
+    """
+    n_groups = np.broadcast_to((sizes > 0).sum(axis=0), value.shape)
+    effective = sizes.sum(axis=0) ** 2 / np.maximum((sizes**2).sum(axis=0), 1e-12)
+    change = np.nan_to_num(without - value)  # a class that is in one group only has no value without it
+    variance = (change**2).sum(axis=0) * (n_groups - 1) / np.maximum(n_groups, 1)
+    t = student.ppf(0.975, np.maximum(effective - 1, 1))
+    return variance, t, effective, n_groups < _FEWEST
+
+
+def _wilson(value, variance, t, effective, n) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of a share, worth as many independent clips as its variance says: at most `n`.
+
+    All or nothing right has no variance; then the groups are the observations.
+    """
+    certain = (variance <= 1e-15) | (value <= 0) | (value >= 1)
+    worth = np.where(certain, effective, value * (1 - value) / np.where(certain, 1, variance))
+    worth = np.clip(worth, 1e-12, np.maximum(n, 1e-12))
+    middle = (value + t**2 / (2 * worth)) / (1 + t**2 / worth)
+    half = t / (1 + t**2 / worth) * np.sqrt(np.maximum(value * (1 - value), 0) / worth + t**2 / (4 * worth**2))
+    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 
 
 def _members(group, n: int) -> np.ndarray:
@@ -84,8 +101,8 @@ def _members(group, n: int) -> np.ndarray:
     return np.unique(names.astype(str), return_inverse=True)[1]
 
 
-def mean(values, group=None, seed: int = 0, share: bool = True) -> dict:
-    """Mean of `values` [shape=(n, ...)] with its interval: a share, of zeros and ones, or (`share=False`) a level.
+def mean(values, group=None, share: bool = True) -> dict:
+    """Mean of `values` [shape=(n, ...)] with its interval: a share (of values from 0 to 1) or (`share=False`) a level.
 
     Gives {"value", "low", "high", "n"}; the first three have the shape of a row.
     """
@@ -95,15 +112,24 @@ def mean(values, group=None, seed: int = 0, share: bool = True) -> dict:
     member = _members(group, len(values))
     sums = np.zeros((member.max() + 1, values[0].size + 1))
     np.add.at(sums, member, np.column_stack([values.reshape(len(values), -1), np.ones(len(values))]))
-    parts = _bootstrap(lambda total: total[..., :-1] / total[..., -1:], sums, seed=seed)
-    if share:
-        parts = _by_the_rule(*parts, len(sums))
+    parts = _interval(lambda total: total[..., :-1] / total[..., -1:], sums, sums[:, -1:], share)
     value, low, high = (np.reshape(part, values.shape[1:])[()] for part in parts)
     return {"value": value, "low": low, "high": high, "n": len(values)}
 
 
+def _once(predictions: pd.DataFrame) -> None:
+    """Refuse a table without clips, or one in which a clip stands twice."""
+    if not len(predictions):
+        raise CourseError("There are no predictions to score.")
+    if "clip_id" in predictions and len(twice := predictions["clip_id"][predictions["clip_id"].duplicated()]):
+        raise CourseError(
+            f"{len(twice)} clips stand twice among the predictions, such as {twice.iloc[0]!r}; score them once."
+        )
+
+
 def _matrices(predictions: pd.DataFrame, group) -> tuple[list[str], np.ndarray]:
     """Classes, and the confusion matrix of every group [shape=(n_groups, n_classes, n_classes)], labels in rows."""
+    _once(predictions)
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     true, guess = (pd.Categorical(predictions[column], classes).codes for column in ("label", "predicted"))
     member = _members(group, len(predictions))
@@ -115,28 +141,30 @@ def _matrices(predictions: pd.DataFrame, group) -> tuple[list[str], np.ndarray]:
 def _parts(matrix: np.ndarray) -> np.ndarray:
     """Precision, recall and F1 of every class [shape=(..., 3, n_classes)] of confusion matrices; NaN: no meaning."""
     hits, labelled, guessed = np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.stack([hits / guessed, hits / labelled, 2 * hits / (guessed + labelled)], axis=-2)
+    return np.stack([hits / guessed, hits / labelled, 2 * hits / (guessed + labelled)], axis=-2)
 
 
 def _macro(matrix: np.ndarray) -> np.ndarray:
-    # A class without a labelled clip (in a bootstrap draw, say) takes no part; one that is never predicted counts 0.
+    # A class without a labelled clip takes no part; one that is never predicted counts 0.
     present = matrix.sum(axis=-1, keepdims=True).swapaxes(-1, -2) > 0
-    precision, recall, f1 = np.moveaxis(np.nanmean(np.where(present, np.nan_to_num(_parts(matrix)), np.nan), -1), -1, 0)
+    macro = np.where(present, np.nan_to_num(_parts(matrix)), 0).sum(axis=-1) / present.sum(axis=-1)
+    precision, recall, f1 = np.moveaxis(macro, -1, 0)
     accuracy = np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum(axis=(-2, -1))
     return np.stack([accuracy, f1, precision, recall], axis=-1)
 
 
-def score(predictions: pd.DataFrame, group=None, seed: int = 0) -> dict[str, dict]:
+def score(predictions: pd.DataFrame, group=None) -> dict[str, dict]:
     """Accuracy and macro F1, precision and recall: {name: {"value", "low", "high", "n"}}.
 
     `group` [shape=(n,)] is that of each row. With several rounds also `accuracy_per_fold`: mean over rounds, mean minus
-    and plus one standard deviation (over rounds, ddof=1), number of rounds. Macro: over classes that occur as labels.
+    and plus one standard deviation (over rounds, ddof=1), number of rounds. Macro: over classes that occur as labels;
+    which of the others could not be scored is printed.
     """
     matrices = _matrices(predictions, group)[1]
-    parts = _by_the_rule(*_bootstrap(_macro, matrices, seed=seed), len(matrices))
+    parts = _interval(_macro, matrices, matrices.sum(axis=(1, 2))[:, np.newaxis])
     ends = [dict(zip(("value", "low", "high"), map(float, row), strict=True)) for row in zip(*parts, strict=True)]
     result = {name: end | {"n": len(predictions)} for name, end in zip(_METRICS, ends, strict=True)}
+    _say_unscored(predictions)
     folds = (predictions["label"] == predictions["predicted"]).groupby(predictions["fold"]).mean()
     if len(folds) > 1:
         middle, spread = float(folds.mean()), float(folds.std())
@@ -149,6 +177,17 @@ def score(predictions: pd.DataFrame, group=None, seed: int = 0) -> dict[str, dic
     return result
 
 
+def _say_unscored(predictions: pd.DataFrame) -> None:
+    """Say which classes of the model have no test clip, and which test clips a model that knows their class not."""
+    known = {name[2:] for name in predictions if name.startswith("p_")}
+    if untested := sorted(known - {*predictions["label"]}):
+        print(f"Not scored, as no test clip is of them: {', '.join(untested)}.")
+    of = predictions.groupby(["fold", "label"]) if known else {}
+    unknown = {label: len(part) for (_, label), part in of if label not in known or not part[f"p_{label}"].any()}
+    for label, n in sorted(unknown.items()):
+        print(f"Scored, but always wrong: {n} clips of {label}, of which the model had no training clip.")
+
+
 def per_class(predictions: pd.DataFrame, group=None) -> pd.DataFrame:
     """Precision, recall and F1 of every class (a row each), with `<name>_low` and `<name>_high`, `n` and `predicted`.
 
@@ -156,9 +195,9 @@ def per_class(predictions: pd.DataFrame, group=None) -> pd.DataFrame:
     """
     classes, matrices = _matrices(predictions, group)
     whole, labelled, guessed = matrices.sum(axis=0), matrices.sum(axis=2), matrices.sum(axis=1)
-    n_groups = [(count > 0).sum(axis=0) for count in (guessed, labelled, guessed + labelled)]
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
     table = pd.DataFrame({"n": whole.sum(axis=1), "predicted": whole.sum(axis=0)}, classes, dtype=int)
-    value, low, high = _by_the_rule(*_bootstrap(_parts, matrices), np.array(n_groups))
+    value, low, high = _interval(_parts, matrices, np.stack([guessed, labelled, guessed + labelled - hits], axis=1))
     for row, name in enumerate(_PARTS):
         table[name], table[f"{name}_low"], table[f"{name}_high"] = value[row], low[row], high[row]
     return table
@@ -175,19 +214,29 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: [text(row, name) for _, row in table.iterrows()] for name in _PARTS}, table.index)
 
 
-def difference(one: pd.DataFrame, other: pd.DataFrame, group=None, seed: int = 0) -> dict:
+def difference(one: pd.DataFrame, other: pd.DataFrame, group=None) -> dict:
     """Accuracy of `one` minus that of `other` on the clips both have seen; `group` maps clip_id to group.
 
-    Two intervals that overlap say little about a difference; on the same clips the difference itself can be resampled.
+    Two intervals that overlap say little about a difference; on the same clips the difference itself has a spread.
+    Student's t is that of the groups on which the two differ: the others speak for neither.
     """
+    for table in (one, other):
+        _once(table)
     both = one.merge(other, on="clip_id", suffixes=("_one", "_other"))
+    if not len(both):
+        raise CourseError("The two tables of predictions have no clip in common.")
     hit_one, hit_other = (both[f"predicted_{who}"] == both[f"label_{who}"] for who in ("one", "other"))
-    gain = hit_one.astype(float) - hit_other
     member = _members(None if group is None else both["clip_id"].map(group), len(both))
-    sums = np.zeros((member.max() + 1, 2))
-    np.add.at(sums, member, np.column_stack([gain, np.ones(len(gain))]))
-    value, low, high = map(float, _bootstrap(lambda total: total[..., 0] / total[..., 1], sums, 2000, seed))
-    return {"value": value, "low": low, "high": high, "n": len(both)}
+    gain, size = (np.bincount(member, of) for of in (hit_one.astype(float) - hit_other, np.ones(len(both))))
+    value, without = gain.sum() / len(both), (gain.sum() - gain) / np.maximum(len(both) - size, 1e-12)
+    variance, t_all, effective, few = _spread(value, without, size)
+    _, t, _, _ = _spread(value, without, np.where(gain, size, 0))
+    low, high = value - t * np.sqrt(variance), value + t * np.sqrt(variance)
+    if variance <= 1e-15:  # they differ nowhere, or everywhere alike
+        ends = _wilson(abs(value), variance, t_all, effective, len(both))
+        low, high = sorted(np.sign(value) * np.array(ends)) if value else (-ends[1], ends[1])
+    low, high = (np.nan, np.nan) if few else np.clip((low, high), -1, 1)
+    return {"value": float(value), "low": float(low), "high": float(high), "n": len(both)}
 
 
 def confused_pairs(predictions: pd.DataFrame, group=None) -> pd.DataFrame:
@@ -220,7 +269,12 @@ def confused_pairs(predictions: pd.DataFrame, group=None) -> pd.DataFrame:
 
 
 def shown(metric: dict, unit: str = "%") -> str:
-    """Write a metric as `61.2 % (55.0 to 67.1, n = 240)`, a difference in "points" as `+6.0 points (+1.3 to ...`."""
+    """Write a metric as `61.2 % (55.0 to 67.1, n = 240)`, a difference in "points" as `+6.0 points (+1.3 to ...`.
+
+    Without an interval: `61.2 % (too few groups, n = 24)`. `n` is left out where the metric has none.
+    """
     sign = "+" if unit == "points" else ""
     value, low, high = (f"{100 * metric[part]:{sign}.1f}" for part in ("value", "low", "high"))
-    return f"{value} {unit} ({low} to {high}, n = {metric['n']})"
+    ends = f"{low} to {high}" if metric["low"] == metric["low"] else "too few groups"
+    n = f", n = {metric['n']}" if "n" in metric else ""
+    return f"{value} {unit} ({ends}{n})"

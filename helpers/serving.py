@@ -57,14 +57,14 @@ def find(folder: str | os.PathLike) -> list[tuple[str, Path, str]]:
 def recipe(run: Run, weights_dir: str | os.PathLike | None = None) -> tuple[Any, bool]:
     """Say how a run's model wants its features: the spec, and whether it reads them scaled, with a channel axis.
 
-    `weights_dir` is where YAMNet's file lies, for runs that need it. CourseError: the run does not say, or says what
-    this version does not know.
+    `weights_dir` is where YAMNet's file lies, for runs that need it. CourseError: the run does not say, or says
+    what this version does not know.
     """
     feature, scaled = run.params.get("feature"), run.params.get("scaled")
     if not isinstance(feature, dict) or not isinstance(scaled, bool):
         raise CourseError(
             f"The run {short(run.path)} does not say how its features are made (`feature` and `scaled` in its "
-            "params.json); an older version recorded it. Run its notebook again."
+            "params.json). Its notebook keeps no model (03, 04, 05 and 07 do), or an older version recorded it."
         )
     try:
         if feature.get("kind") == "yamnet_embedding":

@@ -20,7 +20,7 @@ def check(tmp_path, monkeypatch):
     def run(paths, labels=None):
         rows = {"clip_id": [os.path.basename(p) for p in paths], "path": [str(p) for p in paths]}
         manifest = data._validate(pd.DataFrame(rows).assign(label=labels or ["x"] * len(paths)))
-        usable, quarantine, remarks = data.audit(manifest.set_axis(manifest.index + 7))  # as a part of a larger one
+        usable, quarantine, remarks = data.examine(manifest.set_axis(manifest.index + 7))  # as a part of a larger one
         # Nothing is lost and nothing is counted twice.
         assert sorted([*usable["clip_id"], *quarantine["clip_id"]]) == sorted(manifest["clip_id"])
         for table in (quarantine, remarks):
@@ -196,6 +196,14 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(tmp_path, check, read_pat
     assert set(read_paths) == {"4.wav", "5.wav"}
 
 
-def test_an_empty_manifest(check):
-    usable, quarantine, remarks = check([])
-    assert len(usable) == len(quarantine) == len(remarks) == 0
+def test_nothing_usable_is_said_with_its_reasons(check, tmp_path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"")
+    paths = [str(tmp_path / name) for name in ("a.wav", "b.wav", "gone.wav")]
+    usable, quarantine, _ = check(paths)
+    assert usable.empty and quarantine["reason"].tolist() == ["empty", "empty", "missing"]
+    manifest = data._validate(pd.DataFrame({"clip_id": paths, "path": paths, "label": "x"}))
+    with pytest.raises(base.CourseError, match=r"None of the 3 clips .*2 empty, such as .*a\.wav; 1 missing.*gone"):
+        data.audit(manifest)
+    with pytest.raises(base.CourseError, match="None of the 0 clips"):
+        data.audit(manifest[:0])

@@ -446,3 +446,12 @@ def test_limit_keeps_every_fold(tmp_path):
     part = data.load("esc50", trees.esc50(tmp_path), limit=15)
     assert len(part) == len(part.groupby(["label", "fold"])) == 15
     assert part.attrs["dataset"] == "esc50"
+
+
+def test_classes_that_look_alike_are_said(tmp_path):
+    for name in ("Dog", "dog ", "Caf\u00e9", "Cafe\u0301", "cow"):
+        (tmp_path / name).mkdir()
+        trees.tone(tmp_path / name / "a.wav")
+    manifest = data.load("folder", tmp_path)
+    assert manifest["label"].nunique() == 5
+    assert r"'Cafe\u0301' and 'Caf\xe9'; 'Dog' and 'dog '. If they are one" in data.about(manifest)

@@ -126,11 +126,22 @@ def test_a_failing_notebook_leaves_its_error_and_no_result(tmp_path, last_cell, 
     assert "so far, so good\\n" in (tmp_path / "out" / "broken.failed.ipynb").read_text()
 
 
-def test_parameters_on_the_command_line(capsys):
-    texts = ["3", "1e-3", "None", "03x", '{"esc10_only": true}', '["a", 1]']
-    assert [command_line._value(text) for text in texts] == [3, 0.001, None, "03x", {"esc10_only": True}, ["a", 1]]
-    assert command_line.main(["run", "02", "-p", "limit", "{'a': 1}"]) == 1
-    assert "{'a': 1} is not valid JSON" in capsys.readouterr().err
+def test_parameters_that_are_none_are_told_on_the_command_line(capsys):
+    assert command_line.main(["run", "02", "-p", "limit", "many"]) == 1
+    assert "The parameter limit is 'many'; it must be a whole number, at least 1." in capsys.readouterr().err
+
+
+def test_a_folder_is_found_from_where_the_command_is_given(run, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(runner, "_execute", lambda path, target, parameters, *rest: given.append(parameters))
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "list.csv").write_text("path,label\nx.wav,x\n")
+    monkeypatch.chdir(tmp_path)
+    runner.run(runner.select(["02"]), tmp_path / "out", {"dataset": "folder", "data_dir": "sounds", "seed": "3"})
+    assert given == [
+        {"dataset": "folder", "data_dir": str(tmp_path / "sounds"), "seed": 3}
+        | {"run_dir": str(tmp_path / "out" / "02_exploring_sound")}
+    ]
 
 
 def test_the_command_says_where_runs_are_and_knows_the_default_folder_on_another_disk(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 import linecache
 import os
+import subprocess
+import sys
 from unittest.mock import Mock
 
 import numpy as np
@@ -8,9 +10,11 @@ import pytest
 from sklearn.dummy import DummyClassifier
 
 from helpers import data, runs, scores
-from helpers.base import CourseError, DataMissing
+from helpers.base import ROOT, CourseError, DataMissing
 from helpers.networks import cross_validate
-from helpers.runs import board
+from helpers.runs import board, parameters
+
+_PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
 
 def table(manifest):
@@ -130,7 +134,7 @@ def test_a_comparison_is_written_for_reading(tmp_path):
         "cnn": runs.Run(tmp_path, params, metrics),
     }
     compared = board.comparison(recorded)
-    share = "50.0% (25.0% to 75.0%)"
+    share = "50.0 % (25.0 to 75.0)"
     assert compared.to_dict("split")["data"][0] == [
         *("cnn", "1,234", "75.0 %", share, share, "50.0% / 50.0%", "50.0% ± 12.5%", 60, "2.0")
     ]
@@ -263,3 +267,56 @@ def test_a_model_that_diverged_is_named_with_its_round(tmp_path, manifest):
     with pytest.raises(CourseError, match="SVC, round fold1: the probabilities of"):
         cross_validate(tmp_path / "run", manifest, data.rounds(manifest), fit, {"model": "SVC"})
     assert runs.find(tmp_path) == []
+
+
+def test_two_processes_never_record_in_one_folder(tmp_path):
+    """The second is refused until the first has recorded, or is killed."""
+    begin = (
+        "from helpers import runs; from helpers.runs import parameters\n"
+        "cell = parameters.defaults(runs.ROOT / 'notebooks' / 'template.ipynb')\n"
+        f"runs.begin('template', cell | {{'run_dir': {str(tmp_path)!r}}})\n"
+    )
+    first = subprocess.Popen([sys.executable, "-c", begin + "print(1, flush=True); input()"], text=True, **_PIPES)
+    assert first.stdout.readline() == "1\n"
+    second = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    assert f"Another process is at work in {tmp_path}" in second.stderr
+    first.kill()
+    first.wait()
+    for end in ("", f"runs.record({str(tmp_path)!r}, {{}}, {{}}); runs._BEGUN == {{}} or exit(3)"):
+        assert not subprocess.run([sys.executable, "-c", begin + end], check=False).returncode
+
+
+@pytest.mark.parametrize("closed", ["run", "cache"])
+def test_a_folder_that_cannot_be_written_is_said_at_the_start(tmp_path, monkeypatch, closed):
+    (tmp_path / closed).write_text("a file where a folder is wanted")
+    monkeypatch.setattr(runs, "CACHE", tmp_path / "cache")
+    cell = parameters.defaults(ROOT / "notebooks" / "template.ipynb") | {"run_dir": str(tmp_path / "run")}
+    with pytest.raises(CourseError, match=f"Cannot write to {tmp_path / closed}"):
+        runs.begin("template", cell)
+
+
+@pytest.mark.parametrize("name", ["params.json", "metrics.json", "predictions.parquet", "model.skops"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe\0"])
+def test_a_damaged_file_is_named_and_never_ends_the_leaderboard(tmp_path, manifest, capsys, name, damage):
+    predictions = table(manifest)
+    model = DummyClassifier(strategy="prior").fit(np.zeros((3, 1)), ["a", "b", "c"])
+    for place in ("good", "bad"):
+        runs.record(tmp_path / place, {"dataset": "esc50"}, scores.score(predictions), predictions, model)
+    (tmp_path / "bad" / name).write_bytes(damage)
+    with pytest.raises(CourseError, match=f"{tmp_path / 'bad' / name} cannot be read"):
+        run = runs.load(tmp_path / "bad")
+        assert len(run.predictions) and run.model()
+    shown = len(board.table(tmp_path))
+    assert shown == (1 if name.endswith("json") else 2)
+    assert (f"Left out: {tmp_path / 'bad' / name}" in capsys.readouterr().out) == name.endswith("json")
+
+
+def test_an_interval_that_cannot_be_given_survives_the_file(tmp_path, manifest):
+    predictions = table(manifest)
+    two = scores.score(predictions, np.arange(len(predictions)) % 2)
+    run = runs.load(runs.record(tmp_path / "run", {"dataset": "esc50"}, two, predictions))
+    assert "NaN" not in (tmp_path / "run" / "metrics.json").read_text()
+    assert np.isnan(run.metrics["accuracy"]["low"]) and scores.shown(run.metrics["accuracy"]) == scores.shown(
+        two["accuracy"]
+    )
+    assert "too few groups" in board.readable(board.table(tmp_path))["accuracy"].item()

@@ -5,11 +5,13 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import fisher_exact, norm
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+from scipy.stats import fisher_exact, t
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from helpers import scores
 from helpers.base import CourseError
+
+_MACRO = {"average": "macro", "zero_division": 0}
 
 
 @pytest.fixture
@@ -21,9 +23,8 @@ def predictions():
     return pd.DataFrame({"clip_id": np.arange(300).astype(str), "label": label, "predicted": predicted, "fold": fold})
 
 
-def wilson(k, n):
+def wilson(p, n, z):
     """Wilson 1927, written out."""
-    z, p = norm.ppf(0.975), k / n
     middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
 
@@ -95,7 +96,7 @@ def test_paired_difference_counts_matched_clips(predictions):
     assert result["value"] == pytest.approx((predictions["label"] != predictions["predicted"]).mean())
     assert 0 < result["low"] < result["value"] < result["high"]
     shuffled = predictions.sample(frac=1, random_state=0, ignore_index=True)
-    assert scores.difference(predictions, shuffled) == {"value": 0, "low": 0, "high": 0, "n": 300}
+    assert scores.difference(predictions, shuffled)["value"] == 0
 
 
 def test_prediction_table_names_the_largest_column_and_scores_nothing_that_is_no_number(manifest):
@@ -211,27 +212,149 @@ def test_all_right_or_all_wrong_still_has_a_width(right):
     predicted = label if right else np.array(["b", "a"] * 10)
     table = pd.DataFrame({"clip_id": range(20), "label": label, "predicted": predicted, "fold": "x"})
     for metric in scores.score(table).values():  # as a notebook prints it, and never "100.0 to 100.0"
-        assert ends(metric) == pytest.approx(wilson(20 * right, 20))
+        assert ends(metric) == pytest.approx(wilson(right, 20, t.ppf(0.975, 19)))
     five = scores.score(table, np.arange(20) // 4)["accuracy"]
-    assert ends(five) == pytest.approx(wilson(5 * right, 5))  # groups are the observations
+    assert ends(five) == pytest.approx(wilson(right, 5, t.ppf(0.975, 4)))  # groups are the observations
     recall = scores.per_class(table, np.arange(20) // 4).loc["a", ["recall_low", "recall_high"]]
-    assert tuple(recall) == pytest.approx(wilson(5 * right, 5))
-    assert ends(scores.mean(label == predicted)) == pytest.approx(wilson(20 * right, 20))
+    assert tuple(recall) == pytest.approx(wilson(right, 5, t.ppf(0.975, 4)))
+    # Two models that are right about the same clips: how far apart they may be is Wilson's end of 0 of 5.
+    alike = scores.difference(table, table, pd.Series(np.arange(20) // 4))
+    far = wilson(0, 5, t.ppf(0.975, 4))[1]
+    assert (alike["value"], *ends(alike)) == pytest.approx((0, -far, far))
+    opposite = scores.difference(table, table.assign(predicted=predicted[::-1]), pd.Series(np.arange(20) // 4))
+    assert abs(opposite["value"]) == 1 and 0 < opposite["high"] - opposite["low"] < 1
 
 
-def test_few_groups_get_wilsons_interval_rounded_outwards():
-    hits = np.array([1, 1, 0, 1, 0, 0, 1, 0, 1])  # groups 0, 1, 2: 5 of 9, so 1.67 of 3 groups
-    found = scores.mean(hits, np.repeat([0, 1, 2], 3))
-    assert ends(found) == pytest.approx((wilson(1, 3)[0], wilson(2, 3)[1]))
-    assert found["low"] < found["value"] < found["high"]
+def test_the_interval_is_wilsons_for_as_many_clips_as_the_jackknife_says():
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(8), 6)
+    hits = rng.random(48) < np.repeat(rng.beta(2, 1, 8), 6)
+    p, left = hits.mean(), [hits[group != one].mean() for one in range(8)]
+    variance = 7 / 8 * sum((np.array(left) - p) ** 2)  # Efron and Tibshirani 1993, 11.5, around the value itself
+    worth = p * (1 - p) / variance
+    assert 8 < worth < 48
+    assert ends(scores.mean(hits, group)) == pytest.approx(wilson(p, worth, t.ppf(0.975, 7)))
+    label = np.where(rng.random(48) < 0.5, "a", "b")
+    table = pd.DataFrame({"label": label, "predicted": np.where(hits, label, "c"), "fold": 1})
+    options = {"labels": ["a", "b"]} | _MACRO
+    without = [f1_score(*table.loc[group != one, ["label", "predicted"]].to_numpy().T, **options) for one in range(8)]
+    f1 = f1_score(table["label"], table["predicted"], **options)
+    worth = f1 * (1 - f1) / (7 / 8 * sum((np.array(without) - f1) ** 2))
+    assert ends(scores.score(table, group)["macro_f1"]) == pytest.approx(wilson(f1, min(48, worth), t.ppf(0.975, 7)))
+    # Groups of 1, 1, 1 and 21 clips are hardly more than one (Kish 1965): 24² / 444 = 1.3.
+    uneven = scores.mean(hits[:24], np.repeat([0, 1, 2, 3], [1, 1, 1, 21]))
+    assert uneven["high"] - uneven["low"] > 0.9
 
 
-def test_a_difference_and_a_level_are_no_shares():
-    assert ends(scores.mean(np.ones(5), share=False)) == (1, 1)
-    values = np.random.default_rng(0).normal(3, 2, size=(500, 4))
-    found, half = scores.mean(values), 1.96 * values.std(axis=0, ddof=1) / np.sqrt(500)
-    np.testing.assert_allclose(found["high"] - found["value"], half, rtol=0.15)
-    np.testing.assert_allclose(found["value"] - found["low"], half, rtol=0.15)
+def test_groups_that_are_too_few_get_no_interval():
+    table = pd.DataFrame({"clip_id": range(8), "label": list("abab" * 2), "predicted": "a", "fold": "x"})
+    two = np.arange(8) // 4
+    accuracy, gain = scores.score(table, two)["accuracy"], scores.difference(table, table, pd.Series(two))
+    assert scores.shown(accuracy) == "50.0 % (too few groups, n = 8)"
+    assert scores.shown(gain, "points") == "+0.0 points (too few groups, n = 8)"
+    assert np.isnan(ends(scores.mean(table["label"] == "a", two, share=False))).all()
+    classes = scores.per_class(table.assign(label=list("aaaabbbb")), np.arange(8) // 2)  # of each class two groups
+    assert classes[["recall_low", "recall_high"]].isna().all(axis=None) and classes["recall"].tolist() == [1, 0]
+    assert scores.readable(classes).loc["a", "recall"] == "100.0 % (too few groups, n = 4)"
+
+
+def test_a_level_is_no_share():
+    assert np.isnan(ends(scores.mean(np.ones(5), share=False))).all()  # nothing is known of their spread
+    values = np.random.default_rng(0).normal(3, 2, size=(9, 4))
+    found = scores.mean(values, share=False)
+    half = t.ppf(0.975, 8) * values.std(axis=0, ddof=1) / 3
+    np.testing.assert_allclose(ends(found), (values.mean(axis=0) - half, values.mean(axis=0) + half))
+
+
+def test_what_cannot_be_scored_is_said(predictions):
+    for table in (predictions[:0], predictions[:0].assign(p_a=0.5)):
+        for how in (scores.score, scores.per_class, lambda empty: scores.difference(empty, predictions)):
+            with pytest.raises(CourseError, match="no predictions"):
+                how(table)
+    twice = pd.concat([predictions, predictions[:2]])
+    for how in (scores.score, scores.confused_pairs, lambda table: scores.difference(predictions, table)):
+        with pytest.raises(CourseError, match="2 clips stand twice.*'0'"):
+            how(twice)
+    with pytest.raises(CourseError, match="no clip in common"):
+        scores.difference(predictions, predictions.assign(clip_id="x" + predictions["clip_id"]))
+
+
+def test_classes_that_could_not_be_scored_are_named(capsys):
+    table = pd.DataFrame({"label": list("aabh"), "predicted": list("aaba"), "fold": ["one"] * 3 + ["two"]})
+    scores.score(table.assign(p_a=0.5, p_b=0.5, p_h=[0.1, 0.1, 0.1, 0.0], p_z=0.1))
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "Not scored, as no test clip is of them: z.",
+        "Scored, but always wrong: 1 clips of h, of which the model had no training clip.",
+    ]
+    scores.score(table.assign(p_a=0.5, p_b=0.5, p_h=0.1))
+    assert capsys.readouterr().out == ""
+
+
+def drawn(rng, n_groups, n, accuracy, alike, one_class, even):
+    """Predictions of a model whose accuracy differs from group to group; `alike`: correlation inside a group."""
+    weights = np.ones(n_groups) if even else rng.gamma(1.0, size=n_groups) + 0.05
+    size = 1 + rng.multinomial(n - n_groups, weights / weights.sum())
+    group = np.repeat(np.arange(n_groups), size)
+    right = rng.beta(accuracy * (1 / alike - 1), (1 - accuracy) * (1 / alike - 1), n_groups)[group]
+    label = (group if one_class else rng.integers(4, size=n)) % 4
+    predicted = np.where(rng.random(n) < right, label, (label + rng.integers(1, 4, n)) % 4)
+    return pd.DataFrame({"label": label, "predicted": predicted, "fold": 1}), group
+
+
+_MODELS = list(itertools.product([0.6, 0.9], [0.01, 0.1, 0.3], [False, True], [False, True]))
+
+
+@pytest.mark.parametrize(("n_groups", "n"), [(5, 10), (5, 300), (10, 30), (10, 300), (30, 30), (30, 300)])
+def test_the_interval_covers_the_truth(n_groups, n):
+    """Of 960 intervals, over 24 kinds of groups, at least 93 % hold the expected accuracy, which is known here."""
+    rng = np.random.default_rng(n_groups * n)
+    held = []
+    for model in _MODELS * 40:
+        table, group = drawn(rng, n_groups, n, *model)
+        accuracy = scores.mean(table["label"] == table["predicted"], group)
+        held.append(accuracy["low"] <= model[0] <= accuracy["high"])
+    assert 0.93 <= np.mean(held) <= 0.999
+
+
+def test_the_interval_of_macro_f1_covers_the_truth():
+    rng = np.random.default_rng(0)
+    held = {}
+    for model in _MODELS:
+        table, _ = drawn(rng, 20_000, 400_000, *model)
+        truth = f1_score(table["label"], table["predicted"], **_MACRO)
+        for n_groups, n in [(5, 30), (10, 300), (30, 100)]:
+            for _ in range(6):
+                macro_f1 = scores.score(*drawn(rng, n_groups, n, *model))["macro_f1"]
+                held.setdefault(n_groups, []).append(macro_f1["low"] <= truth <= macro_f1["high"])
+    assert min(map(np.mean, held.values())) >= 0.93
+
+
+@pytest.mark.parametrize("n_groups", [4, 8, 20])
+def test_two_models_that_are_equally_good_seldom_seem_different(n_groups):
+    """Each group leans to one of them, in sizes and at rates of its own: at most 7 % of the intervals leave out 0."""
+    rng, found = np.random.default_rng(n_groups), []
+    for disagree, lean, even in list(itertools.product([0.05, 0.5], [0.02, 0.2, 0.6], [True, False])) * 40:
+        size = np.full(n_groups, 20) if even else 1 + rng.poisson(20 * rng.gamma(0.7, 1 / 0.7, n_groups))
+        group = np.repeat(np.arange(n_groups), size)
+        better = rng.random(len(group)) < rng.beta(*[0.5 * (1 / lean - 1)] * 2, n_groups)[group]
+        differ = rng.random(len(group)) < rng.beta(4 * disagree, 4 - 4 * disagree, n_groups)[group]
+        one, other = (np.where(differ & (better == wins), "a", "b") for wins in (True, False))
+        tables = [pd.DataFrame({"clip_id": range(len(group)), "label": "a", "predicted": who}) for who in (one, other)]
+        gain = scores.difference(*tables, pd.Series(group))
+        found.append(not gain["low"] <= 0 <= gain["high"])
+    assert np.mean(found) <= 0.07
+
+
+def test_a_difference_that_is_there_is_found():
+    rng, found = np.random.default_rng(0), []
+    for _ in range(100):
+        label = np.full(200, "a")
+        one, other = (np.where(rng.random(200) < right, "a", "b") for right in (0.9, 0.7))
+        tables = [pd.DataFrame({"clip_id": range(200), "label": label, "predicted": who}) for who in (one, other)]
+        gain = scores.difference(*tables, pd.Series(np.arange(200) // 10))
+        found.append(gain["low"] > 0)
+    assert np.mean(found) > 0.95
 
 
 def test_metrics_are_written_with_their_unit():

@@ -158,3 +158,8 @@ def test_a_blank_cell_is_an_error_that_names_the_clip(manifest, column):
     manifest.loc[7, column] = pd.NA if column == "fold" else None
     with pytest.raises(CourseError, match=rf"1 of 60 clips have no {column}, such as \['clip07'\]"):
         splits.rounds(manifest)
+
+
+def test_one_class_is_nothing_to_tell_apart(manifest):
+    with pytest.raises(CourseError, match="All .* clips are of one class, 'dog'"):
+        data.rounds(manifest.assign(label="dog"))

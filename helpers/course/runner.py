@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import os
@@ -20,7 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from helpers.base import ROOT, CourseError, digest, in_batch, replace_with, resolve, short
 from helpers.data import folder as own_folder
-from helpers.runs import RUNS, folder
+from helpers.runs import RUNS, folder, parameters
 
 _NOTEBOOKS = ROOT / "notebooks"
 # What a kernel is told: no bars and players in the outputs, no notes of TensorFlow on this machine's processor.
@@ -47,25 +46,25 @@ def _source_digest(notebook: nbformat.NotebookNode) -> str:
     return digest([(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in notebook.cells])
 
 
-def run(paths: list[Path], out: Path = RUNS, parameters: dict | None = None, force: bool = False) -> list[Path]:
+def run(paths: list[Path], out: Path = RUNS, wanted: dict | None = None, force: bool = False) -> list[Path]:
     """Execute notebooks one after the other, each in a kernel of its own, and give the executed copies in `out`.
 
     A copy made from the same source, helpers, parameters, data and needed runs, whose run is still what it recorded, is
     kept, unless `force`. Runs go where the notebooks' `run_dir` says; if `out` is not the default, to out/<notebook>.
-    CourseError before anything runs: an unknown parameter, or one `run_dir` for several notebooks.
+    CourseError before anything runs: an unknown parameter, a value that is none, one `run_dir` for several.
     """
-    parameters = dict(parameters or {})
-    if parameters.get("run_dir") and len(paths) > 1:
+    wanted = {name: _seen_from_here(name, parameters.read(name, value)) for name, value in (wanted or {}).items()}
+    if wanted.get("run_dir") and len(paths) > 1:
         raise CourseError("Several notebooks cannot record in one run_dir; name a folder for all of them with --out.")
     for path in paths:
-        if unknown := set(parameters) - set(known := _defaults(path)):
+        if unknown := set(wanted) - set(known := parameters.defaults(path)):
             raise CourseError(f"{path.name} has no parameter {sorted(unknown)[0]!r}; it has {', '.join(known)}.")
     executed = []
     for number, path in enumerate(paths, start=1):
-        given = dict(parameters)
+        given = dict(wanted)
         if out != RUNS:
             given.setdefault("run_dir", str(out / path.stem))
-        settings = {**_defaults(path), **given}
+        settings = {**parameters.defaults(path), **given}
         run_dir = folder(settings.get("run_dir"), path.stem, settings.get("dataset"), settings.get("data_dir"))
         key, target = _key(path, settings, given, run_dir), out / path.name
         where = f"[{number}/{len(paths)}] {path.stem}"
@@ -78,6 +77,13 @@ def run(paths: list[Path], out: Path = RUNS, parameters: dict | None = None, for
             print(f"{where}: done in {time.perf_counter() - started:.0f} s", flush=True)
         executed.append(target)
     return executed
+
+
+def _seen_from_here(name: str, value: object) -> object:
+    """Make a folder or file that lies below another place than the repository's root, where notebooks run, absolute."""
+    if name in parameters.PATHS and value and Path.cwd() != ROOT and Path(value).expanduser().exists():
+        return str(Path(value).expanduser().absolute())
+    return value
 
 
 def refresh(paths: list[Path]) -> None:
@@ -96,14 +102,14 @@ def refresh(paths: list[Path]) -> None:
         source.metadata.setdefault("course", {})["outputs_of"] = _source_digest(source)
         with replace_with(path) as temporary:
             nbformat.write(source, temporary)
-        for figure in (folder(None, path.stem, _defaults(path)["dataset"], None) / "figures").glob("*.png"):
+        for figure in (folder(None, path.stem, parameters.defaults(path)["dataset"], None) / "figures").glob("*.png"):
             kept = ROOT / "figures" / f"{path.stem}_{figure.name}"
             if f"figures/{kept.name}" in readme:
                 with replace_with(kept) as temporary:
                     shutil.copyfile(figure, temporary)
 
 
-def _execute(path: Path, target: Path, parameters: dict, key: str, run_dir: Path) -> None:
+def _execute(path: Path, target: Path, given: dict, key: str, run_dir: Path) -> None:
     how = {"kernel_name": "python3", "cwd": ROOT, "progress_bar": not in_batch()}
     how |= {"extra_arguments": [_QUIET], "coalesce_streams": True}
     failed = target.with_name(f"{target.stem}.failed.ipynb")
@@ -113,7 +119,7 @@ def _execute(path: Path, target: Path, parameters: dict, key: str, run_dir: Path
             with mock.patch.dict(os.environ, _ENVIRONMENT):
                 for attempt in range(3):
                     with _started_late(attempt < 2):
-                        papermill.execute_notebook(path, temporary, parameters, **how)
+                        papermill.execute_notebook(path, temporary, given, **how)
                         break
         except (PapermillExecutionError, DeadKernelError, RuntimeError) as error:
             if temporary.stat().st_size:
@@ -154,15 +160,6 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
                     if kind.startswith("text/"):
                         text = re.sub(r"\bT_[0-9a-f]{5}(?=_|\b)", f"T_{number:05d}", text)
                         output.data[kind] = re.sub(r" at 0x[0-9a-f]+>", ">", text)
-
-
-def _defaults(path: Path) -> dict:
-    """Read the defaults of a notebook's parameters; one that is not a plain value stays text."""
-    defaults = {name: parameter["default"] for name, parameter in papermill.inspect_notebook(str(path)).items()}
-    for name, text in defaults.items():
-        with contextlib.suppress(ValueError, SyntaxError):
-            defaults[name] = ast.literal_eval(text)
-    return defaults
 
 
 def _made(target: Path) -> tuple[str | None, str | None]:

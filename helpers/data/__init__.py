@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +22,7 @@ import pandas as pd
 from helpers import base
 from helpers.base import CourseError, short
 from helpers.data import esc50, folder, fsd50k, fsdkaggle2018, speech_commands, tut2017
-from helpers.data.audit import audit
+from helpers.data.audit import audit, examine
 from helpers.data.declare import draw
 from helpers.data.splits import Round, groups, inner_folds, make_folds, rounds, shared_groups
 
@@ -55,10 +58,25 @@ def _validate(manifest: pd.DataFrame) -> pd.DataFrame:
         )
     for column in ("clip_id", "path", "label", "split", "group"):
         manifest[column] = manifest[column].astype(object).where(manifest[column].notna(), None)
+    if note := _look_alike(manifest["label"].dropna().unique()):
+        attrs["warning"] = " ".join(filter(None, (attrs.get("warning"), note)))
     manifest["fold"] = manifest["fold"].astype("Int64")
     manifest["duration"] = manifest["duration"].astype(float)
     manifest.attrs = attrs
     return manifest
+
+
+def _look_alike(classes: Iterable[str]) -> str:
+    """Say which classes differ only in case, spaces, or in how Unicode writes an accent."""
+    alike = defaultdict(list)
+    for name in classes:
+        alike[" ".join(unicodedata.normalize("NFKC", str(name)).casefold().split())].append(name)
+    pairs = [" and ".join(map(ascii, sorted(names))) for names in alike.values() if len(names) > 1]
+    if not pairs:
+        return ""
+    return (
+        f"Classes that look alike are taken for different ones: {'; '.join(pairs)}. If they are one, spell them alike."
+    )
 
 
 def load(

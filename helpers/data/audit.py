@@ -13,7 +13,7 @@ import pandas as pd
 import soundfile
 
 from helpers import audio, base
-from helpers.base import progress, write_parquet
+from helpers.base import CourseError, progress, write_parquet
 
 _COLUMNS = ["clip_id", "path", "reason", "detail", "advice"]
 _MIN_SECONDS, _LOW_SR, _LONG_SECONDS, _CLIPPED_SHARE = 0.1, 16_000, 30.0, 1e-3
@@ -46,6 +46,22 @@ ADVICE = {
 
 
 def audit(manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """As `examine`; CourseError, with the reasons counted, where no clip can be used."""
+    usable, quarantine, remarks = examine(manifest)
+    if usable.empty:
+        first = quarantine.drop_duplicates("reason").set_index("reason")
+        reasons = [
+            f"{n} {reason}, such as {first['path'][reason]}"
+            for reason, n in quarantine["reason"].value_counts().items()
+        ]
+        raise CourseError(
+            f"None of the {len(manifest)} clips can be used ({'; '.join(reasons)}). What to do about each is listed by "
+            "`python -m helpers audit`, with --dataset and --data-dir."
+        )
+    return usable, quarantine, remarks
+
+
+def examine(manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Split a manifest into usable clips and a quarantine table with a reason per clip; give also remarks.
 
     usable: rows of the manifest with `duration` filled, and `sr` (Hz), `channels`, `peak_db` and `rms_db` (dB of full

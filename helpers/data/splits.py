@@ -129,6 +129,9 @@ def rounds(manifest: pd.DataFrame, n_rounds: int | None = None, seed: int = 0) -
     if not len(labelled):
         raise CourseError("No clip of this manifest has a label, so nothing can be learnt or scored.")
     table = manifest.iloc[labelled].reset_index(drop=True)
+    if table["label"].nunique() == 1:
+        name = table["label"].iloc[0]
+        raise CourseError(f"All {len(table)} clips are of one class, {name!r}: there is nothing to tell apart.")
     split = table["split"].to_numpy(object, copy=True)
     for column in ("fold", "split"):
         blank = table[column].isna()

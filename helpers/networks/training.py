@@ -126,8 +126,9 @@ def cross_validate(
     """Train and score one model in every round, and record the run, with the model of the first round.
 
     `fit` takes a Round and returns the probabilities of its test rows [shape=(n_test, n_classes)] with classes in
-    alphabetical order, the trained model, and details worth keeping. A run or a round is kept as long as `params`, the
-    notebook's functions that `fit` comes to, recordings, labels, rounds and the code of this package are the same.
+    alphabetical order (0 is taken for those without a training clip), the trained model, and details worth keeping. A
+    run or a round is kept as long as `params`, the notebook's functions that `fit` comes to, recordings, labels, rounds
+    and the code of this package are the same.
     """
     # One prediction function per model is what we want; TensorFlow takes it for a mistake and would say so each time.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -147,6 +148,8 @@ def cross_validate(
         started = time.perf_counter()
         probabilities, model, details = fit(round_)
         details = {"round": round_.name, "seconds": round(time.perf_counter() - started, 2), **details}
+        trained = np.isin(classes, manifest["label"].to_numpy(object)[round_.development])
+        probabilities = np.where(trained, probabilities, 0.0)
         try:
             table = scores.prediction_table(manifest, round_.test, probabilities, classes, round_.name)
         except CourseError as error:

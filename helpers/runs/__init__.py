@@ -11,15 +11,20 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
-from helpers.base import ROOT, CourseError, DataMissing, replace_with, short, write_json, write_parquet
+from helpers.base import CACHE, ROOT, CourseError, DataMissing, replace_with, short, write_json, write_parquet
+from helpers.runs import parameters
 
 RUNS = ROOT / "runs"
+_METRIC, _NAN = ("value", "low", "high", "n"), float("nan")
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "librosa", "scikit-learn", "numpy", "pandas")
 # The types beyond skops's own list that our estimators contain; anything else in a file is refused. A forest's trees
 # are read without bounds checks, so load forests only from people you trust.
@@ -29,6 +34,9 @@ _TRUSTED = [
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
 ]
+
+
+_BEGUN: dict[Path, FileLock] = {}
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,8 @@ class Run:
     @property
     def predictions(self) -> pd.DataFrame:
         """Table of clip_id, label, predicted, fold, and p_<class> for every class."""
-        return pd.read_parquet(self.path / "predictions.parquet")
+        with _whole(self.path / "predictions.parquet") as file:
+            return pd.read_parquet(file).set_index(["clip_id", "label", "predicted", "fold"]).reset_index()
 
     @property
     def classes(self) -> list[str]:
@@ -51,17 +60,68 @@ class Run:
             raise DataMissing(f"The run {short(self.path)} does not name its classes; run its notebook again.")
         return self.params["classes"]
 
+    @property
+    def model_file(self) -> Path:
+        """Where the model lies; DataMissing says that there is none."""
+        for path in (self.path / "model.keras", self.path / "model.skops"):
+            if path.exists():
+                return path
+        raise DataMissing(
+            f"The run {short(self.path)} holds no model; its notebook keeps none. Choose a run of 03, 04, 05 or 07."
+        )
+
     def model(self) -> Any:
         """Load the model: Keras, or a scikit-learn estimator read by skops (which runs no code from the file)."""
-        if (self.path / "model.keras").exists():
+        if self.model_file.suffix == ".keras":
             import keras
 
-            return keras.saving.load_model(self.path / "model.keras")
-        if (self.path / "model.skops").exists():
-            import skops.io
+            with _whole(self.model_file) as file:
+                return keras.saving.load_model(file)
+        import skops.io
 
-            return skops.io.load(self.path / "model.skops", trusted=_TRUSTED)
-        raise DataMissing(f"The run {self.path} holds no model.")
+        with _whole(self.model_file) as file:
+            return skops.io.load(file, trusted=_TRUSTED)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Say which file of a run it is that cannot be read."""
+    try:
+        yield path
+    except Exception as error:  # each library has its own for a damaged file
+        raise CourseError(
+            f"{short(path)} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:120]}). "
+            "It is missing, damaged, or of another version: remove the folder of this run and run its notebook again."
+        ) from error
+
+
+def begin(notebook: str, namespace: dict) -> Path:
+    """Read the parameters in a notebook's `globals()` as they are meant, and give the folder of its run.
+
+    The folder is this process's until `record`. CourseError: a parameter that is none, a folder that cannot be written,
+    another process that records there.
+    """
+    for name in parameters.defaults(ROOT / "notebooks" / f"{notebook}.ipynb"):
+        namespace[name] = parameters.read(name, namespace[name])
+    place = folder(namespace["run_dir"], notebook, namespace["dataset"], namespace["data_dir"])
+    for needed, advice in ((place, "Give another run_dir."), (CACHE, "Copy the course to where you may write.")):
+        try:
+            needed.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=needed).close()
+        except OSError as error:
+            raise CourseError(f"Cannot write to {short(needed)}: {error.strerror}. {advice}") from error
+    if place not in _BEGUN:
+        lock = FileLock(place / ".lock")
+        with contextlib.suppress(NotImplementedError):  # a file system without locks
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise CourseError(
+                    f"Another process is at work in {short(place)}. Wait for it, stop it (an open notebook's kernel "
+                    "counts), or give another run_dir."
+                ) from None
+        _BEGUN[place] = lock
+    return place
 
 
 def folder(run_dir: str | os.PathLike | None, notebook: str, dataset: str, data_dir: str | os.PathLike | None) -> Path:
@@ -83,7 +143,7 @@ def record(
     that a model can be used without the table of predictions.
     """
     for name, metric in metrics.items():
-        if set(metric) != {"value", "low", "high", "n"}:
+        if set(metric) != set(_METRIC):
             raise CourseError(f"Metric {name!r} must have value, low, high and n, not {sorted(metric)}.")
     run_dir = Path(run_dir)
     for stale in ("metrics.json", "predictions.parquet", "model.keras", "model.skops"):
@@ -98,7 +158,11 @@ def record(
             shutil.copyfile(model, temporary)
     elif model is not None:
         save_model(run_dir, model)
-    write_json(run_dir / "metrics.json", metrics)
+    # JSON knows no NaN, which stands for what has no value, or for the ends of an interval that cannot be given.
+    told = {name: {part: None if end != end else end for part, end in one.items()} for name, one in metrics.items()}
+    write_json(run_dir / "metrics.json", told)
+    if lock := _BEGUN.pop(run_dir, None):
+        lock.release()
     return run_dir
 
 
@@ -130,18 +194,32 @@ def load(run_dir: str | os.PathLike) -> Run:
             f"No finished run in {short(path)}. Run the notebook that records it first, such as 03, 05 or 07 "
             f"(`python -m helpers run 03`).{beside if names else ''}"
         )
-    params, metrics = (
-        json.loads((path / name).read_text(encoding="utf-8")) for name in ("params.json", "metrics.json")
-    )
+    with _whole(path / "params.json") as file:
+        params = {**json.loads(file.read_text(encoding="utf-8"))}
+    with _whole(path / "metrics.json") as file:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        metrics = {
+            name: {part: _NAN if one[part] is None else one[part] for part in _METRIC} for name, one in metrics.items()
+        }
     return Run(path, params, metrics)
 
 
 def find(root: str | os.PathLike) -> list[Run]:
-    """All finished runs below `root` that hold predictions of one model, sorted by path, each model once."""
+    """All finished runs below `root` that hold predictions of one model, sorted by path, each model once.
+
+    One that cannot be read is said and left out.
+    """
     # A notebook that compares models records each below its own folder, and in its own a copy of the one it chose.
     folders = sorted(path.parent for path in (ROOT / root).rglob("metrics.json"))
     inner = {parent for folder in folders for parent in folder.parents}
-    return [load(folder) for folder in folders if folder not in inner and (folder / "predictions.parquet").exists()]
+    found = []
+    for folder in folders:
+        if folder not in inner and (folder / "predictions.parquet").exists():
+            try:
+                found.append(load(folder))
+            except CourseError as error:
+                print(f"Left out: {error}")
+    return found
 
 
 def slug(name: str) -> str:

@@ -6,6 +6,7 @@ import os
 
 import pandas as pd
 
+from helpers import scores
 from helpers.base import ROOT, DataMissing, replace_with, short
 from helpers.runs import RUNS, Run, find
 
@@ -57,6 +58,11 @@ def write(root: str | os.PathLike = RUNS) -> str:
     return f"{readable(board).to_string(index=False)}\n\nTo open: {short(root / 'leaderboard.html')}"
 
 
+def _share(metric: dict) -> str:
+    """Write a metric with its interval, but without its n, which has a column of its own."""
+    return scores.shown({part: end for part, end in metric.items() if part != "n"})
+
+
 def _text(template: str, *columns: pd.Series) -> list[str]:
     """Write one text per row, "-" where the first value is missing."""
     rows = zip(*columns, strict=True)
@@ -65,10 +71,10 @@ def _text(template: str, *columns: pd.Series) -> list[str]:
 
 def readable(board: pd.DataFrame) -> pd.DataFrame:
     """Give a leaderboard its short form for reading: one column per metric, with the interval in brackets."""
-    share = "{:.1%} ({:.1%} to {:.1%})"
     columns = {"model": board["model"], "dataset": board["dataset"] + " (" + board["data"] + ")"}
     for name, title in (("macro_f1", "macro F1"), ("accuracy", "accuracy")):
-        columns[title] = _text(share, board[name], board[f"{name}_low"], board[f"{name}_high"])
+        ends = board[[name, f"{name}_low", f"{name}_high"]].set_axis(["value", "low", "high"], axis=1)
+        columns[title] = [_share(metric) for metric in ends.to_dict("records")]
     columns |= {"n": board["n"], "rounds": board["rounds"]}
     over_rounds = board["accuracy_mean"].where(board["accuracy_sd"].notna())
     columns["accuracy, mean ± sd over rounds"] = _text("{:.1%} ± {:.1%}", over_rounds, board["accuracy_sd"])
@@ -85,7 +91,7 @@ def comparison(recorded: dict[str, Run]) -> pd.DataFrame:
         row = {"model": name, "parameters": f"{run.params['parameters']:,}" if "parameters" in run.params else "-"}
         row["train accuracy"] = f"{100 * sum(fits) / len(fits):.1f} %" if fits else "-"
         for metric, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
-            row[title] = "{value:.1%} ({low:.1%} to {high:.1%})".format(**run.metrics[metric])
+            row[title] = _share(run.metrics[metric])
         row["macro P / R"] = "{:.1%} / {:.1%}".format(
             *(run.metrics[part]["value"] for part in ("macro_precision", "macro_recall"))
         )

@@ -98,7 +98,7 @@ def randomisation_test(
             drawn = [method(network, *clip) for clip in zip(X, class_indices, strict=True)]
         alike = [abs(spearman(*pair)) for pair in zip(learnt, drawn, strict=True)]
         row = {"depth": depth, "layer": names[-depth] if depth else "none"}
-        rows.append(row | scores.mean(alike, group, seed=seed, share=False))
+        rows.append(row | scores.mean(alike, group, share=False))
     return pd.DataFrame(rows)
 
 

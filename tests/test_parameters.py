@@ -1,0 +1,80 @@
+"""Values of parameters, as command lines, papermill and people give them."""
+
+import pytest
+
+from helpers import runs
+from helpers.base import ROOT, CourseError
+from helpers.runs import parameters
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("full", "false", False),
+        ("full", "TRUE", True),
+        ("full", 0, False),
+        ("pretrained", "no", False),
+        ("limit", "none", None),
+        ("limit", "", None),
+        ("limit", 20.0, 20),
+        ("epochs", "1e0", 1),
+        ("seed", "0", 0),
+        ("n_rounds", None, None),
+        ("data_dir", 2024, "2024"),
+        ("data_dir", "", None),
+        ("run_dir", 7, "7"),
+        ("run_dir", ROOT, str(ROOT)),
+        ("options", '{"esc10_only": true}', {"esc10_only": True}),
+        ("options", "", {}),
+        ("options", None, {}),
+        ("networks", "conv5, values32", ["conv5", "values32"]),
+        ("networks", '["conv5"]', ["conv5"]),
+        ("seconds", "1", 1.0),
+        ("clip", 100032, "100032"),
+        ("a name of your own", "false", "false"),
+    ],
+)
+def test_values_are_read_as_they_are_meant(name, given, meant):
+    found = parameters.read(name, given)
+    assert found == meant and type(found) is type(meant)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        *(("full", value) for value in ("maybe", 2, [], None, "")),
+        *(("n_rounds", value) for value in (0, "0", 1.5, True, [1], "two")),
+        *(("seed", value) for value in ("abc", -1, None, 2**32, float("nan"))),
+        *(("options", value) for value in ("{a: 1}", "[1]", 3, [1])),
+        *(("seconds", value) for value in (0, "inf", "short")),
+        ("dataset", None),
+        ("n_clips", 1),
+        ("networks", 3),
+        ("epochs", "1e400"),
+    ],
+)
+def test_what_is_no_value_is_refused_with_the_name_of_the_parameter(name, given):
+    with pytest.raises(CourseError, match=f"^The parameter {name} .*it must be "):
+        parameters.read(name, given)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_parameter_of_the_notebooks_is_known_and_has_a_value_that_passes(notebook):
+    found = parameters.defaults(notebook)
+    assert list(found)[:2] == ["dataset", "data_dir"]
+    for name, value in found.items():
+        assert name in parameters._KINDS and parameters.read(name, value) == value
+        assert type(parameters.read(name, value)) is type(value)
+
+
+def test_a_notebook_begins_with_its_parameters_read_in_place(tmp_path):
+    cell = parameters.defaults(ROOT / "notebooks" / "03_spectrogram_cnns.ipynb")
+    cell |= {"run_dir": str(tmp_path / "run"), "full": "false", "networks": parameters}  # a module of that name stays
+    assert runs.begin("03_spectrogram_cnns", cell) == tmp_path / "run"
+    assert cell["full"] is False and cell["networks"] is parameters
+    assert runs.begin("03_spectrogram_cnns", cell) == tmp_path / "run"  # the cell is run again
+    runs.record(tmp_path / "run", {}, {})
+    with pytest.raises(CourseError, match="The parameter epochs is 'ten'"):
+        runs.begin("03_spectrogram_cnns", cell | {"epochs": "ten"})
