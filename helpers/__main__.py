@@ -60,6 +60,9 @@ def _predict(options: argparse.Namespace) -> None:
     predictions, files = serving.predict(run, options.folder, options.hop, weights_dir=options.weights_dir)
     written = serving.write(out, predictions, files)
     print(f"{(files['windows'] > 0).sum()} of {len(files)} files were heard, in {len(predictions)} windows.")
+    reasons = files.loc[files["windows"] == 0, "flags"].str.replace(r" \((?!\.|no suffix).*", "", regex=True)
+    for reason, n in reasons.value_counts().items():
+        print(f"  not heard: {n} {reason}")
     listed = files if len(files) <= 20 else files[files["flags"] != ""].head(20)
     for file in listed.itertuples():
         said = f"{file.predicted} ({file.confidence:.2f})" if file.windows else "not heard"

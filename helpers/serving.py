@@ -6,9 +6,15 @@ Serving shares its code with training: the run says by which spec its features w
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +23,26 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from helpers import audio, features, plots, scores
-from helpers.base import AudioError, CourseError, DataMissing, progress, replace_with, resolve, short
+from helpers import audio, base, features, plots, scores
+from helpers.base import (
+    AudioError,
+    CourseError,
+    DataMissing,
+    progress,
+    replace_with,
+    resolve,
+    short,
+    write_json,
+    write_parquet,
+)
 from helpers.data.audit import ADVICE, oddities
 from helpers.data.declare import AUDIO_SUFFIXES
 from helpers.features import yamnet
+from helpers.features.cache import CODE
 from helpers.runs import Run
 
 _BATCH = 32  # windows shown to the model at once
+_SECONDS_TO_LOSE = 20.0  # of work by a kill, and a file's
 
 
 def find(folder: str | os.PathLike) -> list[tuple[str, Path, str]]:
@@ -94,6 +112,7 @@ def predict(
     decoded once. predictions: a row per window with `file`, `start` and `end` (s), `predicted`, `confidence`, `silent`
     and p_<class> for every class. files: a row for every file there is, with what its windows say on average (silent
     ones left out, unless all are), and `flags` in the words of the audit, besides "resampled", "unreadable", "ignored".
+    After a kill, files that have been heard are not heard again.
     """
     spec, scaled = recipe(run, weights_dir)
     hop_seconds = spec.seconds / 2 if hop_seconds is None else hop_seconds
@@ -101,37 +120,102 @@ def predict(
         raise CourseError(f"hop_seconds must be above 0, not {hop_seconds}.")
     found = find(folder)
     probabilities_of = _model(run, spec, scaled)
-    rows, batch, probabilities, facts = [], [], [np.empty((0, len(run.classes)))], {}
+    done = _Done(base.CACHE / "predict" / _key(run, spec, hop_seconds, folder))
+    states = {name: [_state(path), flag] for name, path, flag in found}
+    heard, facts = done.read(states)
+    rows, batch, probabilities, new = [], [], [], {}
+
+    def keep() -> None:
+        """Score what waits, and put away what is whole."""
+        if batch:
+            probabilities.append(probabilities_of(batch))
+        heard.append(_table(rows, np.concatenate([np.empty((0, len(run.classes))), *probabilities]), run.classes))
+        facts.update(new)
+        done.write(heard[-1], new)
+        for gathered in (rows, batch, probabilities, new):
+            gathered.clear()
+
     sizes = {name: path.stat().st_size for name, path, flag in found if not flag and path.is_file()}
     bar = progress(total=sum(sizes.values()), desc="listening", unit="B", unit_scale=True, leave=False)
+    kept = time.perf_counter()
     # One thread in numerical libraries, as in the cache of features: with several, the last bits of a product differ.
     with bar, threadpool_limits(1):
         for name, path, flag in found:
-            facts[name], before = audio.NOTHING | {"flag": flag}, bar.n
-            if flag:
-                continue
-            try:
-                with audio.opened(path) as recording:
-                    if not recording.facts["reason"]:
-                        for start, end, y in audio.windows(recording, spec.sr, spec.seconds, hop_seconds):
-                            batch.append(spec.extract(y, spec.sr))
-                            rows.append(
-                                (name, start, end, bool(np.abs(y - y.mean()).max() < 10 ** (audio.SILENT_DB / 20)))
-                            )
-                            if len(batch) == _BATCH:
-                                probabilities.append(probabilities_of(batch))
-                                batch = []
-                            bar.update(before + sizes[name] * min(1, end / recording.facts["duration"]) - bar.n)
-                    facts[name] |= recording.facts
-            except AudioError as error:
-                facts[name] |= {
-                    "reason": getattr(error, "reason", "not audio"),
-                    "detail": getattr(error, "detail", error),
-                }
-    if batch:
-        probabilities.append(probabilities_of(batch))
-    predictions = _table(rows, np.concatenate(probabilities).astype(np.float64), run.classes)
-    return predictions, _files(facts, predictions, spec)
+            before = bar.n
+            if name not in facts:
+                new[name] = audio.NOTHING | {"flag": flag, "state": states[name]}
+                for start, end, silent, values in () if flag else _windows(path, spec, hop_seconds, new[name]):
+                    rows.append((name, start, end, silent))
+                    batch.append(values)
+                    if len(batch) == _BATCH:
+                        probabilities.append(probabilities_of(batch))
+                        batch.clear()
+                    if new[name]["duration"] > 0:
+                        bar.update(before + sizes[name] * min(1, end / new[name]["duration"]) - bar.n)
+                if time.perf_counter() - kept > _SECONDS_TO_LOSE:
+                    keep()
+                    kept = time.perf_counter()
+            bar.update(before + sizes.get(name, 0) - bar.n)
+        keep()
+    done.remove()
+    order = {name: number for number, name in enumerate(states)}
+    predictions = pd.concat([table for table in heard if len(table)] or heard[:1], ignore_index=True)
+    predictions = predictions.sort_values("file", key=lambda file: file.map(order), kind="stable", ignore_index=True)
+    return predictions, _files({name: facts[name] for name in order}, predictions, spec)
+
+
+def _windows(path: Path, spec: Any, hop_seconds: float, facts: dict) -> Iterator[tuple]:
+    """Start and end (s), silence and features of each window of a recording; what is found out goes into `facts`."""
+    try:
+        with audio.opened(path) as recording:
+            facts |= recording.facts
+            if not facts["reason"]:
+                for start, end, y in audio.windows(recording, spec.sr, spec.seconds, hop_seconds):
+                    silent = bool(np.abs(y - y.mean()).max() < 10 ** (audio.SILENT_DB / 20))
+                    yield start, end, silent, spec.extract(y, spec.sr)
+                facts |= recording.facts
+    except AudioError as error:
+        facts |= {"reason": getattr(error, "reason", "not audio"), "detail": getattr(error, "detail", error)}
+    except Exception as error:  # whatever a library says of one file, the others are heard
+        facts |= {"reason": "not audio", "detail": f"{type(error).__name__}: {error}"}
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What was heard before a kill: in each part, the windows of some files and what is known of these files."""
+
+    folder: Path
+
+    def read(self, states: dict) -> tuple[list[pd.DataFrame], dict]:
+        """Give the tables of windows, and the facts, of files that are as they were."""
+        tables, facts = [], {}
+        for part in sorted(self.folder.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                table, found = pd.read_parquet(part.with_suffix(".parquet")), json.loads(part.read_text("utf-8"))
+                found = {name: fact for name, fact in found.items() if fact["state"] == states.get(name, "gone")}
+                tables, facts = [*tables, table[table["file"].isin(found)]], facts | found
+        return tables, facts
+
+    def write(self, table: pd.DataFrame, facts: dict) -> None:
+        """Add a part."""
+        part = self.folder / f"{len([*self.folder.glob('*.json')]):06d}.json"
+        with contextlib.suppress(OSError):  # where nothing can be kept, a kill costs all
+            write_parquet(part.with_suffix(".parquet"), table)
+            write_json(part, facts)  # last: its presence marks the part as whole
+
+    def remove(self) -> None:
+        """Nothing is left to be done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _key(run: Run, spec: Any, hop_seconds: float, folder: str | os.PathLike) -> str:
+    files = [_state(path) for path in sorted(run.path.glob("*.*"))]
+    return base.digest(str(run.path), files, dataclasses.asdict(spec), hop_seconds, str(resolve(folder)), CODE)
+
+
+def _state(path: Path) -> list[int] | None:
+    with contextlib.suppress(OSError):
+        return [path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def write(out: str | os.PathLike, predictions: pd.DataFrame, files: pd.DataFrame) -> list[Path]:
@@ -203,6 +287,7 @@ def _model(run: Run, spec: Any, scaled: bool) -> Callable[[list[np.ndarray]], np
 
 
 def _table(rows: list[tuple], probabilities: np.ndarray, classes: list[str]) -> pd.DataFrame:
+    probabilities = np.asarray(probabilities, dtype=np.float64)
     table = pd.DataFrame(rows, columns=["file", "start", "end", "silent"]).astype({"silent": bool})
     table.insert(3, "predicted", np.asarray(classes, dtype=object)[probabilities.argmax(axis=1)])
     table.insert(4, "confidence", probabilities.max(axis=1))

@@ -1,6 +1,9 @@
 """Reading recordings: right values, and a clear word for everything that can be wrong with a file."""
 
+import shutil
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ import soxr
 import trees
 
 from helpers import audio
+from helpers.audio import convert, headers
 from helpers.base import AudioError
+from helpers.data.audit import ADVICE
 
 
 def noise(seconds=1.0, sr=44100, channels=1, seed=0):
@@ -197,6 +202,8 @@ def wav(tag, bits, content=bytes(400)):
         ("a.wav", wav(0x45, 4), "G.726 in WAV"),
         ("b.wav", wav(0x50, 16), "MPEG layer II in WAV"),
         ("c.wav", wav(1, 64), "64-bit samples in WAV"),
+        ("e.wav", wav(0xFFFE, 64, bytes(4) + b"\1\0" + bytes(400)), "64-bit samples in WAV"),
+        ("a.ac3", b"\x0b\x77" + bytes(400), "AC-3"),
         ("d.wav", wav(0x1234, 16), "codec 0x1234 in WAV"),
         ("a.flac", 12, "FLAC of 12 bits"),
         ("b.flac", 32, "FLAC of 32 bits"),
@@ -209,6 +216,156 @@ def test_a_codec_that_cannot_be_decoded_is_named(tmp_path, name, content, codec)
         (tmp_path / name).write_bytes(content)
     facts = audio.probe(tmp_path / name)
     assert facts["reason"] == "unknown codec" and facts["detail"].startswith(codec)
+
+
+STAND_IN = """#!{python}
+import struct, sys
+if sys.argv[sys.argv.index("-i") + 1].endswith("hopeless.m4a"):
+    sys.exit("[mov @ 0x5581] moov atom not found")
+out = sys.stdout.buffer
+out.write(b".snd" + struct.pack(">5I", 28, 0xFFFFFFFF, 6, 8000, 2) + bytes(4))
+out.write(struct.pack(">16000f", *[0.25, 0.75] * 8000))
+out.flush()
+if sys.argv[sys.argv.index("-i") + 1].endswith("cut.m4a"):
+    print("[mov @ 0x5581] stream 0: partial file", file=sys.stderr)
+"""
+
+
+def test_what_ffmpeg_decodes_is_heard_and_what_it_says_is_told(tmp_path, monkeypatch):
+    """By a program that answers as ffmpeg does; a test below asks ffmpeg itself, where it is installed."""
+    (tmp_path / "ffmpeg").write_text(STAND_IN.format(python=sys.executable))
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setattr(convert, "ffmpeg", lambda: str(tmp_path / "ffmpeg"))
+    for name in ("phone", "cut", "hopeless"):
+        (tmp_path / f"{name}.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(400))
+    y, sr = audio.read(tmp_path / "phone.m4a")
+    assert sr == 8000 and y.tolist() == [0.5] * 8000
+    facts = audio.probe(tmp_path / "phone.m4a")
+    assert (facts["reason"], facts["duration"], facts["channels"], facts["open_ended"]) == (None, 1.0, 2, False)
+    assert facts["converted"].startswith("MPEG-4")
+    assert audio.read(tmp_path / "phone.m4a", seconds=0.25)[0].tolist() == [0.5] * 2000  # and the program is ended
+    facts = audio.probe(tmp_path / "cut.m4a")
+    assert (facts["reason"], facts["detail"]) == ("truncated", "decodes to 1.00 s (stream 0: partial file)")
+    facts = audio.probe(tmp_path / "hopeless.m4a")
+    assert facts["reason"] == "truncated" and facts["detail"].endswith("ffmpeg says: moov atom not found")
+
+
+def ffmpeg(*arguments):
+    return subprocess.run(
+        [shutil.which("ffmpeg"), "-v", "error", "-y", *map(str, arguments)], check=True, stdout=-1
+    ).stdout
+
+
+needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="install ffmpeg to hear what it decodes")
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *((f"a.{suffix}", "") for suffix in "m4a aac wma ac3 voc".split()),
+        *(("a.webm", f"-c:a {codec}") for codec in ("libopus", "libvorbis")),
+        *(("a.wav", f"-c:a {codec}") for codec in ("mp2", "pcm_s64le", "g726 -ar 8000")),
+        *(("a.caf", f"-c:a {codec}") for codec in ("alac", "adpcm_ima_qt")),
+        ("a.oga", "-c:a flac"),
+    ],
+)
+def test_a_clip_read_through_ffmpeg_has_its_samples(tmp_path, monkeypatch, name, how):
+    monkeypatch.setattr(convert, "ffmpeg", lambda: shutil.which("ffmpeg"))
+    sf.write(tmp_path / "source.wav", noise(2, 16000), 16000)
+    ffmpeg("-i", tmp_path / "source.wav", "-ac", 1, *how.split(), tmp_path / name)
+    expected = np.frombuffer(ffmpeg("-i", tmp_path / name, "-f", "f32le", "-"), np.float32)
+    y, _ = audio.read(tmp_path / name)
+    assert np.array_equal(y, expected) and len(y) > 15_000
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    facts = audio.probe(tmp_path / name)
+    assert facts["reason"] == "truncated" or name == "a.ac3"  # of which nothing tells the length
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", "caf wav flac".split())
+def test_what_ffmpeg_writes_to_a_pipe_is_read_to_its_end(tmp_path, suffix):
+    sf.write(tmp_path / "source.wav", noise(2, 16000), 16000, subtype="PCM_16")
+    (tmp_path / f"piped.{suffix}").write_bytes(ffmpeg("-i", tmp_path / "source.wav", "-f", suffix, "-"))
+    expected, _ = audio.read(tmp_path / "source.wav")
+    assert np.array_equal(audio.read(tmp_path / f"piped.{suffix}")[0], expected)
+
+
+@needs_ffmpeg
+def test_the_command_that_the_audit_names_repairs_a_header(tmp_path):
+    expected = noise(1, 16000)
+    sf.write(tmp_path / "OLD", expected, 16000, format="WAV")
+    content = bytearray((tmp_path / "OLD").read_bytes())
+    content[4:8] = content[40:44] = bytes(4)
+    (tmp_path / "OLD").write_bytes(content)
+    facts = audio.probe(tmp_path / "OLD")
+    assert facts["reason"] == "unfinished header"
+    command = ADVICE[facts["reason"]].partition("ffmpeg ")[2].split()
+    ffmpeg(*(tmp_path / word if word in ("OLD", "NEW.wav") else word for word in command))
+    np.testing.assert_allclose(audio.read(tmp_path / "NEW.wav")[0], expected, atol=4e-5)
+
+
+def caf(path, told=None, keep=1.0):
+    """A CAF of 0.5 s whose chunk of samples tells another size, or that is cut."""
+    sf.write(path, noise(0.5, 16000), 16000, format="CAF", subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    if told is not None:
+        content[at : at + 8] = told.to_bytes(8, "big", signed=True)
+    path.write_bytes(content[: int(keep * len(content))])
+    return path
+
+
+def test_caf_from_a_pipe_is_read_and_a_cut_one_says_how_much_is_there(tmp_path):
+    whole, _ = audio.read(caf(tmp_path / "whole.caf"))
+    assert len(whole) == 8000
+    assert np.array_equal(audio.read(caf(tmp_path / "piped.caf", told=-1))[0], whole)
+    facts = audio.probe(caf(tmp_path / "cut.caf", keep=0.6))
+    assert facts["reason"] == "truncated" and "bytes are there (" in facts["detail"]
+
+
+def test_flac_that_goes_on_behind_its_announced_end_is_read_whole(tmp_path):
+    whole, _ = audio.read(flac(tmp_path / "whole.flac"))
+    few = flac(tmp_path / "few.flac", total=4000)
+    assert np.array_equal(audio.read(few)[0], whole) and audio.probe(few)["open_ended"]
+    assert not audio.probe(tmp_path / "whole.flac")["open_ended"]
+    # Written with blocks of other sizes, and long: the number of a block takes up to three bytes.
+    for level in (0.0, 0.5, 1.0):
+        sf.write(tmp_path / "long.flac", noise(60, 44100), 44100, compression_level=level)
+        n = headers._samples_of_flac(
+            tmp_path / "long.flac", int.from_bytes((tmp_path / "long.flac").read_bytes()[8:10], "big")
+        )
+        assert 60 * 44100 - 5000 < n < 60 * 44100
+    assert not audio.probe(tmp_path / "long.flac")["open_ended"]
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "ULAW"])
+def test_a_cut_voc_is_noticed_and_one_of_several_segments_is_not_read_as_one(tmp_path, subtype):
+    sf.write(tmp_path / "a.voc", noise(1, 16000), 16000, subtype=subtype)
+    whole = (tmp_path / "a.voc").read_bytes()
+    assert audio.probe(tmp_path / "a.voc")["duration"] == pytest.approx(1, abs=1e-3)
+    (tmp_path / "cut.voc").write_bytes(whole[: len(whole) // 2])
+    assert audio.probe(tmp_path / "cut.voc")["reason"] == "truncated"
+    (tmp_path / "two.voc").write_bytes(whole[:-1] + b"\x02\x64\0\0" + bytes(100) + b"\0")
+    facts = audio.probe(tmp_path / "two.voc")
+    assert facts["reason"] == "unknown codec" and "VOC in several segments" in facts["detail"]
+
+
+@pytest.mark.parametrize("seconds", [2.5, 2.9, 2.99])
+def test_the_last_page_of_a_vorbis_file_holds_what_the_whole_holds(tmp_path, seconds):
+    sf.write(tmp_path / "a.ogg", noise(3, 44100), 44100)
+    whole, _ = audio.read(tmp_path / "a.ogg")
+    assert np.array_equal(audio.read(tmp_path / "a.ogg", seconds=seconds)[0], whole[: round(seconds * 44100)])
+
+
+@pytest.mark.parametrize("sr", [1, 100, 3_000_000_000])
+def test_a_sampling_rate_that_nothing_has_is_damage(tmp_path, sr):
+    sf.write(tmp_path / "a.wav", noise(0.1), 44100)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[24:28] = sr.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    assert audio.probe(tmp_path / "a.wav")["reason"] == "not audio"
 
 
 def test_chunks_around_the_samples_are_no_damage(tmp_path):

@@ -88,7 +88,7 @@ def test_whatever_changes_is_computed_anew_and_readers_keep_what_they_have(manif
     elif what == "clips":
         manifest = manifest[::-1]
     else:
-        monkeypatch.setattr(cache, "_CODE", "another version")
+        monkeypatch.setattr(cache, "CODE", "another version")
     np.testing.assert_array_equal(cache.of(manifest, SPEC, tmp_path / "cache"), direct(manifest))
     np.testing.assert_array_equal(before, copy)
     assert len(cache.folders(tmp_path / "cache")) == 2
@@ -103,7 +103,7 @@ def test_other_processes_give_the_same_bytes_or_the_same_error(manifest, tmp_pat
     open(manifest["path"][140], "wb").close()
     with pytest.raises(AudioError, match="140.wav: empty"):
         cache.of(manifest, SPEC, tmp_path / "2", n_jobs=2)
-    monkeypatch.setattr(cache, "_CODE", "as it was before somebody edited it")
+    monkeypatch.setattr(cache, "CODE", "as it was before somebody edited it")
     with pytest.raises(CourseError, match="restart the kernel"):
         cache.of(manifest[:100], SPEC, tmp_path / "2", n_jobs=2)
 
@@ -189,7 +189,7 @@ def test_who_waits_says_so(manifest, tmp_path, monkeypatch, capsys):
 def test_what_other_code_made_is_listed_and_pruned(manifest, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(__main__, "CACHE", tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_CODE", "older")
+        patch.setattr(cache, "CODE", "older")
         cache.of(manifest[:3], SPEC, tmp_path / "cache")
     cache.of(manifest[:2], SPEC, tmp_path / "cache")
     for name in ("pretrained", "audit", "mfcc-0123456789abcdef"):  # the last by the course as it was before

@@ -10,7 +10,7 @@ import pytest
 import soundfile as sf
 from sklearn.linear_model import LogisticRegression
 
-from helpers import audio, features, runs, serving
+from helpers import audio, base, features, runs, serving
 from helpers.__main__ import main
 from helpers.base import CourseError
 from helpers.features import FeatureSpec, cache
@@ -257,6 +257,55 @@ def test_a_file_damaged_inside_says_so_and_what_was_heard_stays(tmp_path, listen
     assert files["flags"][0].startswith("unreadable: truncated") and len(predictions) == files["windows"][0] > 0
 
 
+def test_after_a_kill_only_what_was_not_heard_is_heard(tmp_path, monkeypatch, listener):
+    """Whichever file it comes at; a file that has changed since is heard again, and the end leaves nothing behind."""
+    monkeypatch.setattr(base, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(serving, "_SECONDS_TO_LOSE", 0.0)
+    run = record(tmp_path / "run")
+    (tmp_path / "own").mkdir()
+    for number in range(6):
+        sf.write(tmp_path / "own" / f"{number}.wav", sound(1 + number, seed=number), 16000)
+    (tmp_path / "own" / "3.wav").write_bytes(b"")
+    predictions, files = serving.predict(run, tmp_path / "own")
+    read, opened, kill = audio.opened, [], {}
+
+    def killed(path):
+        opened.append(path.name)
+        if path.name == kill.get("at"):
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(audio, "opened", killed)
+    for kill["at"] in ("0.wav", "2.wav", "4.wav", "5.wav"):
+        with pytest.raises(KeyboardInterrupt):
+            serving.predict(run, tmp_path / "own")
+    kill.clear()
+    again = serving.predict(run, tmp_path / "own")
+    assert opened == [f"{number}.wav" for number in (0, 0, 1, 2, 2, 3, 4, 4, 5, 5)]
+    for found, expected in zip(again, (predictions, files), strict=True):
+        pd.testing.assert_frame_equal(found, expected)
+    assert not list((tmp_path / "cache" / "predict").iterdir())
+    kill["at"] = "5.wav"
+    with pytest.raises(KeyboardInterrupt):
+        serving.predict(run, tmp_path / "own")
+    sf.write(tmp_path / "own" / "1.wav", sound(9), 16000)
+    kill.clear()
+    opened.clear()
+    changed, _ = serving.predict(run, tmp_path / "own")
+    assert opened == ["1.wav", "5.wav"] and (changed["file"] == "1.wav").sum() == 17
+
+
+def test_a_file_that_a_library_stumbles_over_costs_its_own_row_only(tmp_path, monkeypatch, listener):
+    for name in ("a.wav", "b.wav"):
+        sf.write(tmp_path / name, sound(1), 16000)
+    read = audio.opened
+    monkeypatch.setattr(audio, "opened", lambda path: 1 / 0 if path.name == "a.wav" else read(path))
+    predictions, files = serving.predict(record(tmp_path / "run"), tmp_path)
+    files = files.set_index("file")["flags"]
+    assert files["a.wav"].startswith("unreadable: not audio (ZeroDivisionError: division by zero)")
+    assert files["b.wav"] == "" and predictions["file"].tolist() == ["b.wav"]
+
+
 def test_nothing_but_unreadable_files(tmp_path, listener):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "a.wav").write_bytes(b"")
@@ -321,6 +370,7 @@ def test_command_line(tmp_path, folder, logistic_run, capsys):
     assert (windows["p_dog"] == 0).all()
     assert len(files) == 16 and (tmp_path / "new" / "said.png").read_bytes()[:4] == b"\x89PNG"
     printed = capsys.readouterr().out
+    assert "  not heard: 1 ignored: not a recording by its name (.txt)\n" in printed
     assert "15 of 16 files were heard, in 40 windows" in printed and "notes.txt: not heard; ignored" in printed
     assert str(out) in printed
 

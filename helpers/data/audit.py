@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +27,7 @@ ADVICE = {
     "header only": "The recording was never written; download or record it again.",
     "unfinished header": "The recorder stopped too early. Repair it: ffmpeg -ignore_length 1 -i OLD -c copy NEW.wav",
     "truncated": "The end is lost; download it again, or cut it on purpose and save it anew.",
-    "unknown codec": "Convert it, for instance with ffmpeg -i OLD NEW.wav",
+    "unknown codec": "Convert it, as with ffmpeg -i OLD NEW.wav, or install ffmpeg; then it is read as it is.",
     "not audio": "Remove it from the list, or convert it to WAV or FLAC (for instance with ffmpeg).",
     "too short": "Leave it out; hardly anything is in it.",
     "silent": "Leave it out; a silent clip teaches its label to silence.",
@@ -41,6 +40,7 @@ ADVICE = {
     "low sample rate": "Nothing above half its sample rate is there; a model may learn the rate, not the sound.",
     "very long": "Features see only its beginning; think of cutting it into several clips of one group.",
     "duplicate content": "Keep one of them, and never one in training and one in test.",
+    "converted": "Usable; where there is no ffmpeg it is not: convert it, for instance with ffmpeg -i OLD NEW.wav",
     "open-ended header": "Nothing tells its length: a cut could not be noticed, part may go unheard; save it anew.",
 }
 
@@ -109,6 +109,8 @@ def oddities(facts: dict) -> list[tuple[str, str]]:
         found.append(("constant offset", f"{facts['offset']:+.3f} of full scale"))
     if 10 ** (audio.SILENT_DB / 20) <= facts["peak"] < _QUIET:
         found.append(("quiet", f"peak {20 * np.log10(facts['peak']):.0f} dB"))
+    if facts["converted"]:
+        found.append(("converted", f"{facts['converted']}, read through ffmpeg"))
     if facts["open_ended"]:
         found.append(("open-ended header", f"{facts['duration']:.1f} s decoded"))
     return found
@@ -168,8 +170,8 @@ def _examined(path: str) -> dict:
 @functools.cache
 def _judge() -> str:
     """Fingerprint of the code that judges, so that no old verdict is reused."""
-    code = Path(audio.__file__).read_bytes()
-    return hashlib.sha256(code + soundfile.__libsndfile_version__.encode()).hexdigest()[:16]
+    code = [file.read_text("utf-8") for file in sorted(Path(audio.__file__).parent.glob("*.py"))]
+    return base.digest(code, soundfile.__libsndfile_version__, audio.convert.ffmpeg())
 
 
 def _signature(path: str) -> str:

@@ -35,12 +35,12 @@ _LIBRARIES = ("ai-edge-litert", "librosa", "miniaudio", "noisereduce", "numpy", 
 
 
 def _code() -> str:
-    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(audio.__file__)]
+    files = [*sorted(Path(__file__).parent.glob("*.py")), *sorted(Path(audio.__file__).parent.glob("*.py"))]
     versions = [importlib.metadata.version(library) for library in _LIBRARIES]
     return base.digest([file.read_text("utf-8") for file in files], versions)
 
 
-_CODE = _code()  # read when the code itself is: it may be edited while a notebook runs
+CODE = _code()  # read when the code itself is: it may be edited while a notebook runs
 
 
 def of(clips: pd.DataFrame, spec, cache_dir: str | os.PathLike = base.CACHE, n_jobs: int | None = None):
@@ -58,7 +58,7 @@ def of(clips: pd.DataFrame, spec, cache_dir: str | os.PathLike = base.CACHE, n_j
     recordings = base.digest([(path, *_state(path)) for path in paths])
     arrays = {}
     for name, one in spec.items():
-        folder = Path(cache_dir) / f"{one.kind}-{base.digest(_CODE, asdict(one), recordings)}"
+        folder = Path(cache_dir) / f"{one.kind}-{base.digest(CODE, asdict(one), recordings)}"
         arrays[name] = _Array(folder, one, len(paths))
     missing = _bring_up_to_date(sorted(set(arrays.values()), key=lambda array: array.folder), paths, n_jobs)
     for array in arrays.values():
@@ -79,7 +79,7 @@ def folders(cache_dir: str | os.PathLike) -> pd.DataFrame:
             files = [file.stat() for file in folder.rglob("*") if file.is_file()]
             used = pd.Timestamp(max((file.st_mtime for file in files), default=0), unit="s").floor("s")
             size = round(sum(file.st_size for file in files) / 1e6, 1)
-            made_by = "this code" if about.get("code") == _CODE else "other code"
+            made_by = "this code" if about.get("code") == CODE else "other code"
             rows.append((folder.name, about.get("clips", "unknown"), size, used, made_by))
     return pd.DataFrame(rows, columns=["folder", "clips", "MB", "last used (UTC)", "made by"])
 
@@ -130,7 +130,7 @@ class _Array:
             return []  # another process was quicker
         (self.folder / "done").mkdir(exist_ok=True)
         if _opened(self.folder / "partial.npy") is None:
-            about = {"spec": asdict(self.spec), "clips": self.n, "code": _CODE}
+            about = {"spec": asdict(self.spec), "clips": self.n, "code": CODE}
             base.write_json(self.folder / "about.json", about)
             np.lib.format.open_memmap(self.folder / "partial.npy", "w+", np.float32, (self.n, *self.spec.shape))
         return [start for start in range(0, self.n, _BLOCK) if not self._is_done(start)]
@@ -174,7 +174,7 @@ def _bring_up_to_date(arrays: list[_Array], paths: list[str], n_jobs: int | None
         blocks = []
         for start in sorted(set().union(*missing.values())):
             blocks.append(
-                (_CODE, start, paths[start : start + _BLOCK], [one for one in arrays if start in missing[one]])
+                (CODE, start, paths[start : start + _BLOCK], [one for one in arrays if start in missing[one]])
             )
         what = "features " + ", ".join(sorted({array.spec.kind for array in arrays}))
         total = sum(len(block[2]) for block in blocks)
@@ -204,7 +204,7 @@ def _run(blocks: list[tuple], n_jobs: int) -> Iterator[int]:
 
 def _fill(code: str, start: int, paths: list[str], arrays: list[_Array]) -> int:
     """Compute the rows of one block for all arrays, write them, and then their checksums."""
-    if code != _CODE:
+    if code != CODE:
         raise CourseError("The code of helpers/features has changed since it was imported: restart the kernel.")
     checksums = [0] * len(arrays)
     with threadpool_limits(1), contextlib.ExitStack() as stack:  # several threads change the last bits

@@ -26,7 +26,7 @@ from helpers.base import CourseError, digest, progress, short, write_json, write
 _HELPERS = Path(__file__).parents[1]
 _CODE = [
     path.read_text(encoding="utf-8")
-    for pattern in ("networks/*.py", "features/*.py", "audio.py", "scores.py")
+    for pattern in ("networks/*.py", "features/*.py", "audio/*.py", "scores.py")
     for path in sorted(_HELPERS.glob(pattern))
 ]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from helpers.audio import convert, headers
 from helpers.base import AudioError, in_batch
 
 _BLOCK = 65_536  # at most this many frames of a recording are in memory at a time
@@ -24,22 +24,13 @@ SILENT_DB = -80.0  # a 16-bit recording moves in steps of -90 dB; what stays bel
 # What is known of a recording before it is opened.
 NOTHING = {"reason": None, "detail": "", "sr": 0, "channels": 0, "duration": np.nan, "open_ended": False}
 NOTHING |= {"peak": np.nan, "rms": np.nan, "clipped": np.nan, "highest": np.nan, "offset": np.nan, "mixdown": np.nan}
-NOTHING |= {"digest": ""}
-_SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-_OPEN_ENDED = 0x7FFF_0000  # programs that write to a pipe cannot know the length and put a huge number there
+NOTHING |= {"digest": "", "converted": ""}
 _UNKNOWN = 2**48  # frames; more than any recording has
 _HIGHEST = 1e6  # samples beyond are no sound (full scale is 1), and their squares no numbers in 32 bits
+_RATES = 500, 2_000_000  # Hz; outside, a header is damaged
 _SLACK = 2 * 1152  # frames by which a decoder may trim an MP3
+_NO_END = "the stream ends without an end mark"
 _MARGIN_SECONDS = 0.1  # read beyond what is wanted, so that the resampler's filter sees what is there
-_CODECS = [
-    (4, b"ftyp", "MPEG-4 (M4A, MP4, 3GP)"),
-    (0, b"\x1aE\xdf\xa3", "WebM or Matroska"),
-    (0, b"0&\xb2u\x8ef\xcf\x11", "Windows Media"),
-    (0, b"#!AMR", "AMR"),
-]
-_IN_OGG = {b"\x7fFLAC": "FLAC", b"Speex": "Speex", b"theora": "Theora"}
-_IN_WAV = {0x45: "G.726", 0x64: "G.726", 0x50: "MPEG layer II", 0x55: "MP3", 0x161: "Windows Media", 0xFF: "AAC"}
-_CONTAINERS = {b"OggS": "Ogg", b"fLaC": "FLAC", b"caff": "CAF"}
 
 
 class _Sequential(sf.SoundFile):
@@ -56,8 +47,9 @@ class Recording:
     `facts` are those of `probe`; they are complete when all has been read.
     """
 
-    def __init__(self, path: Path, sound: sf.SoundFile):
-        self.path, self.sr, self.channels, self.frames = path, sound.samplerate, sound.channels, sound.frames
+    def __init__(self, path: Path, sound: sf.SoundFile | convert.Converted, cut: str = "", codec: str = ""):
+        self.path, self.sr, self.channels = path, sound.samplerate, sound.channels
+        self.frames = _UNKNOWN if codec else sound.frames
         self._sound, self._stream, self._read = sound, None, 0
         self._rest = np.empty((0, sound.channels), np.float32)  # of a stream's last block
         # Of all channels: largest sample, energy, and samples at full scale; of their mean: sum, energy, both ends.
@@ -65,24 +57,29 @@ class Recording:
         self._ends = np.inf, -np.inf
         self._floats = sound.subtype in ("FLOAT", "DOUBLE")  # may go beyond full scale unharmed
         log = sound.extra_info
-        sizes = [(int(told), int(there)) for told, there in _SIZES.findall(log)]
-        open_ended = any(told >= _OPEN_ENDED or told == 0 < there for told, there in sizes)
+        sizes, open_ended = headers.sizes(log)
         if self.frames > _UNKNOWN:  # what libsndfile says of a FLAC from a pipe
             self.frames, open_ended = _UNKNOWN, True
         if sound.format == "MP3":
             self._count_frames()
             open_ended |= self._stream is not None
-        self.facts = NOTHING | {"sr": self.sr, "channels": self.channels, "open_ended": open_ended}
-        self.facts["duration"] = self.frames / self.sr if self.frames < _UNKNOWN else np.inf
-        if not self.frames and (unsaid := _bytes_unsaid(path)):
+        self.facts = NOTHING | {"sr": self.sr, "channels": self.channels, "open_ended": open_ended, "converted": codec}
+        self.facts["duration"] = self.frames / self.sr if self.frames < _UNKNOWN else np.nan
+        if not _RATES[0] <= self.sr <= _RATES[1]:
+            self._fail("not audio", f"a sampling rate of {self.sr:,} Hz")
+        if cut:
+            self._fail("truncated", cut)
+        if not self.frames and (unsaid := headers.bytes_unsaid(path)):
             self._fail("unfinished header", f"it says 0 samples, but {unsaid:,} bytes of them follow")
         elif not self.frames:
             self._fail("header only", f"no samples in {path.stat().st_size:,} bytes")
         for told, there in () if open_ended else sizes:
             if told - there > self.channels:  # one byte may be padding
                 self._fail("truncated", f"{there:,} of {told:,} bytes are there ({there / told:.0%})")
-        if "lacks an end-of-stream" in log or (sound.subtype == "OPUS" and not _has_end_mark(path)):
-            self._fail("truncated", "the stream ends without an end mark")
+        if "truncated file" in log:  # of VOC
+            self._fail("truncated", "fewer samples are there than its header tells")
+        if "lacks an end-of-stream" in log or (sound.subtype == "OPUS" and not headers.has_end_mark(path)):
+            self._fail("truncated", _NO_END)
 
     def _count_frames(self) -> None:
         """Read an MP3 that does not say its length by another decoder: libsndfile guesses, and may stop early."""
@@ -90,7 +87,11 @@ class Recording:
             counted = miniaudio.mp3_get_file_info(str(self.path)).num_frames
         except miniaudio.MiniaudioError:
             counted = 0
-        if counted and abs(counted - self.frames) > _SLACK and (counted > self.frames or not _says_length(self.path)):
+        if (
+            counted
+            and abs(counted - self.frames) > _SLACK
+            and (counted > self.frames or not headers.says_length(self.path))
+        ):
             self.frames = counted
             wanted = miniaudio.SampleFormat.FLOAT32, self.channels, self.sr, _BLOCK
             self._stream = miniaudio.stream_file(str(self.path), *wanted)
@@ -109,7 +110,7 @@ class Recording:
                 if not len(self._rest):
                     self._rest = np.frombuffer(next(self._stream, b""), np.float32).reshape(-1, self.channels)
                 block, self._rest = self._rest[:n], self._rest[n:]
-        except (sf.LibsndfileError, miniaudio.MiniaudioError) as error:
+        except (sf.LibsndfileError, miniaudio.MiniaudioError, AudioError) as error:
             block, failure = np.empty((0, self.channels), np.float32), str(error).strip() or "the decoder gives up"
         low, high = (float(end(block, initial=0.0)) for end in (np.min, np.max))
         if not max(high, -low) <= _HIGHEST:
@@ -135,8 +136,9 @@ class Recording:
 
     def _end(self, failure: str) -> None:
         seconds, promised = self._read / self.sr, self.frames / self.sr
-        if failure or (self.frames - self._read > _SLACK and not self.facts["open_ended"]):
-            self._fail("truncated", f"decodes to {seconds:.2f} s of {promised:.2f} s" + f" ({failure})" * bool(failure))
+        if failure or (self.frames - self._read > _SLACK and self.frames < _UNKNOWN and not self.facts["open_ended"]):
+            of = f" of {promised:.2f} s" if self.frames < _UNKNOWN else ""
+            self._fail("truncated", f"decodes to {seconds:.2f} s{of}" + f" ({failure})" * bool(failure))
         n = max(self._read, 1)
         offset, level = self._sum / n, (self._energy / (n * self.channels)) ** 0.5
         rms = max(0.0, self._mono_energy / n - offset**2) ** 0.5
@@ -157,12 +159,40 @@ def opened(path: str | os.PathLike) -> Iterator[Recording]:
             raise _error(path, "empty", "0 bytes")
         if path.suffix.lower() == ".raw":
             raise _error(path, "not audio", "samples without a header: nothing tells their rate and kind")
-        with _Sequential(path) as sound:
-            yield Recording(path, sound)
-    except sf.LibsndfileError as error:
-        raise _error(path, *_undecodable(path, error)) from error
+        with _source(path) as (sound, *about):
+            yield Recording(path, sound, *about)
     except OSError as error:
         raise _error(path, "not audio", f"cannot be read: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _source(path: Path) -> Iterator[tuple]:
+    """Open what gives the samples of a file; with it, what is known to be missing, and the codec if ffmpeg decodes."""
+    at, others, cut = headers.length_to_mend(path)
+    with contextlib.ExitStack() as opened_files:
+        file = opened_files.enter_context(headers.Mended(path, at, others)) if others else path
+        try:
+            sound = opened_files.enter_context(_Sequential(file))
+            codec = (
+                "VOC in several segments" if "multi-segment" in sound.extra_info else ""
+            )  # their heads become clicks
+        except sf.LibsndfileError as error:
+            reason, codec = headers.undecodable(path, error)
+            if reason != "unknown codec":
+                raise _error(path, reason, codec) from error
+        if codec and not convert.ffmpeg():
+            raise _error(path, "unknown codec", f"{codec}, which libsndfile cannot decode")
+        if codec:
+            try:
+                sound = opened_files.enter_context(convert.Converted(path))
+            except AudioError as error:
+                reason = "unknown codec" if "codec" in str(error).lower() else "truncated"
+                raise _error(path, reason, f"{codec}; ffmpeg says: {error}") from error
+        if codec.endswith("in Ogg") and not headers.has_end_mark(path):
+            cut = _NO_END
+        elif codec.endswith("in WAV"):
+            cut = headers.cut_wav(path)
+        yield sound, cut, codec
 
 
 def probe(path: str | os.PathLike) -> dict:
@@ -271,71 +301,6 @@ def play(path_or_y: str | os.PathLike | np.ndarray, sr: int | None = None):
     from IPython.display import Audio
 
     return Audio(y, rate=sr)
-
-
-def _bytes_unsaid(path: Path) -> int:
-    """Bytes behind a WAV header whose size fields are 0, as a recorder leaves that lost its power; else 0."""
-    with path.open("rb") as file:
-        start = file.read(65_536)
-    at = start.find(b"data\0\0\0\0") + 8
-    following = start[at : at + 4]
-    if start[:4] != b"RIFF" or at < 8 or (following.isalpha() and following.isascii()):  # the name of a next chunk
-        return 0
-    return path.stat().st_size - at
-
-
-def _says_length(path: Path) -> bool:
-    """Whether the first frame of an MP3 holds its length."""
-    with path.open("rb") as file:
-        return re.search(rb"Xing|Info|VBRI", file.read(65_536)) is not None
-
-
-def _has_end_mark(path: Path) -> bool:
-    """Whether the last page of an Ogg file is marked as the last; of Opus, libsndfile's log does not tell."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 131_072))  # a page has at most 65,307 bytes
-        page = (tail := file.read())[tail.rfind(b"OggS") :]
-    return len(page) > 27 and bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-
-
-def _undecodable(path: Path, error: sf.LibsndfileError) -> tuple[str, str]:
-    """Tell apart: text, a cut header, damaged audio, something else."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(4096)
-    if codec := _codec(start):
-        return "unknown codec", f"{codec}, which libsndfile cannot decode"
-    if start[:4] == b"RIFF" and start[8:12] in (b"WAVE", b""):
-        return "header only", f"an incomplete WAV header in {size:,} bytes"
-    mp3 = start[:3] == b"ID3" or (start[:1] == b"\xff" and start[1:2] >= b"\xe0")
-    if name := "MP3" if mp3 else _CONTAINERS.get(start[:4]):
-        return "truncated", f"begins as {name}, but cannot be decoded: cut or damaged"
-    start = start[:256]
-    text = start.decode("utf-8", errors="replace")
-    if sum(c.isprintable() or c.isspace() for c in text) >= 0.95 * len(text) and "\ufffd" not in text[:-1]:
-        return "not audio", f"text: {' '.join(text.split())[:40]!r}"
-    message = str(getattr(error, "error_string", "") or error).strip()
-    return "not audio", f"{size:,} bytes that are no known audio format ({message})"
-
-
-def _codec(start: bytes) -> str:
-    """Name of the codec that the beginning of a file announces, if it is one that is known, but not decoded here."""
-    for at, mark, name in _CODECS:
-        if start[at : at + len(mark)] == mark:
-            return name
-    if len(start) > 1 and start[0] == 0xFF and start[1] & 0xF6 == 0xF0:
-        return "AAC (ADTS)"
-    if start[:4] == b"OggS":
-        return next((f"{name} in Ogg" for mark, name in _IN_OGG.items() if mark in start[:256]), "")
-    if start[:4] == b"caff":
-        return f"{start[28:32].decode('latin-1').strip()} in CAF" if start[28:32] not in (b"lpcm", b"") else ""
-    if start[:4] == b"fLaC" and len(start) > 22:
-        bits = ((start[20] & 1) << 4 | start[21] >> 4) + 1  # of a sample, in the first block of metadata
-        return "" if bits in (8, 16, 24) else f"FLAC of {bits} bits"
-    if start[8:12] == b"WAVE" and (at := start.find(b"fmt ")) > 0 and b"data" in start:
-        tag, bits = (int.from_bytes(start[at + place : at + place + 2], "little") for place in (8, 22))
-        return f"{bits}-bit samples in WAV" if tag in (1, 3) else f"{_IN_WAV.get(tag, f'codec 0x{tag:04x}')} in WAV"
-    return ""
 
 
 def _error(path: Path, reason: str, detail: str) -> AudioError:
