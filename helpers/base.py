@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,9 +96,41 @@ def in_batch() -> bool:
     return os.environ.get("COURSE_BATCH") == "1"
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the terminal what compiled libraries write to it past Python: notes on damaged files, greetings."""
+    with _LOCK:  # several threads may be in here at the same time: the first closes, the last opens
+        if not _QUIET:
+            _QUIET.append(os.dup(2))
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        _QUIET.append(None)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _QUIET.pop()
+            if len(_QUIET) == 1:
+                os.dup2(_QUIET[0], 2)
+                os.close(_QUIET.pop())
+
+
+_LOCK, _QUIET = threading.Lock(), []
+
+
+@functools.cache
+def _terminal():
+    """Where bars are drawn: where errors go, even while that is `quiet`."""
+    return os.fdopen(os.dup(2), "w", buffering=1)
+
+
 def progress(iterable=None, **options) -> tqdm:
     """Return a tqdm bar (same arguments), silent in batch runs."""
     # Where nobody watches (a log, a pipe), a line now and then is enough.
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
     silent = options.pop("disable", False) or in_batch()
+    with contextlib.suppress(OSError):  # a notebook's, or none
+        if sys.stderr.fileno() == 2:
+            options.setdefault("file", _terminal())
     return tqdm(iterable, disable=silent, mininterval=0.2 if watched else 30, **options)

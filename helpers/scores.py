@@ -46,18 +46,21 @@ def in_columns(probabilities, present, classes: list[str]) -> np.ndarray:
     return pd.DataFrame(probabilities, columns=list(present)).reindex(columns=classes, fill_value=0.0).to_numpy()
 
 
-def _interval(statistic: Callable, sums: np.ndarray, sizes: np.ndarray, share: bool = True) -> tuple:
+def _interval(
+    statistic: Callable, sums: np.ndarray, sizes: np.ndarray, share: bool = True, counted: bool = True
+) -> tuple:
     """Value of a statistic of sums over groups, and both ends of its interval.
 
     `sums` [shape=(n_groups, ...)] is what each group adds; `statistic` maps a sum [shape=(..., ...)] to values. `sizes`
-    [shape=(n_groups, ...)]: clips of each group that count for each value. `share`: values lie between 0 and 1.
+    [shape=(n_groups, ...)]: clips of each group that count for each value. `share`: values lie between 0 and 1;
+    `counted`: they are shares of clips, which are never worth more than there are.
     """
     total = sums.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):  # a class that nothing is left of
         value, without = (np.asarray(statistic(of), dtype=float) for of in (total, total - sums))
     variance, t, effective, few = _spread(value, without, sizes)
     if share:
-        low, high = _wilson(value, variance, t, effective, sizes.sum(axis=0))
+        low, high = _wilson(value, variance, t, effective, sizes.sum(axis=0) if counted else np.inf)
     else:
         half = np.where(variance > 0, t * np.sqrt(variance), np.nan)  # of values that are all the same nothing is known
         low, high = value - half, value + half
@@ -112,7 +115,8 @@ def mean(values, group=None, share: bool = True) -> dict:
     member = _members(group, len(values))
     sums = np.zeros((member.max() + 1, values[0].size + 1))
     np.add.at(sums, member, np.column_stack([values.reshape(len(values), -1), np.ones(len(values))]))
-    parts = _interval(lambda total: total[..., :-1] / total[..., -1:], sums, sums[:, -1:], share)
+    counted = bool(((values == 0) | (values == 1)).all())
+    parts = _interval(lambda total: total[..., :-1] / total[..., -1:], sums, sums[:, -1:], share, counted)
     value, low, high = (np.reshape(part, values.shape[1:])[()] for part in parts)
     return {"value": value, "low": low, "high": high, "n": len(values)}
 
@@ -157,14 +161,12 @@ def score(predictions: pd.DataFrame, group=None) -> dict[str, dict]:
     """Accuracy and macro F1, precision and recall: {name: {"value", "low", "high", "n"}}.
 
     `group` [shape=(n,)] is that of each row. With several rounds also `accuracy_per_fold`: mean over rounds, mean minus
-    and plus one standard deviation (over rounds, ddof=1), number of rounds. Macro: over classes that occur as labels;
-    which of the others could not be scored is printed.
+    and plus one standard deviation (over rounds, ddof=1), number of rounds. Macro: over classes that occur as labels.
     """
     matrices = _matrices(predictions, group)[1]
     parts = _interval(_macro, matrices, matrices.sum(axis=(1, 2))[:, np.newaxis])
     ends = [dict(zip(("value", "low", "high"), map(float, row), strict=True)) for row in zip(*parts, strict=True)]
     result = {name: end | {"n": len(predictions)} for name, end in zip(_METRICS, ends, strict=True)}
-    _say_unscored(predictions)
     folds = (predictions["label"] == predictions["predicted"]).groupby(predictions["fold"]).mean()
     if len(folds) > 1:
         middle, spread = float(folds.mean()), float(folds.std())
@@ -175,17 +177,6 @@ def score(predictions: pd.DataFrame, group=None) -> dict[str, dict]:
             "n": len(folds),
         }
     return result
-
-
-def _say_unscored(predictions: pd.DataFrame) -> None:
-    """Say which classes of the model have no test clip, and which test clips a model that knows their class not."""
-    known = {name[2:] for name in predictions if name.startswith("p_")}
-    if untested := sorted(known - {*predictions["label"]}):
-        print(f"Not scored, as no test clip is of them: {', '.join(untested)}.")
-    of = predictions.groupby(["fold", "label"]) if known else {}
-    unknown = {label: len(part) for (_, label), part in of if label not in known or not part[f"p_{label}"].any()}
-    for label, n in sorted(unknown.items()):
-        print(f"Scored, but always wrong: {n} clips of {label}, of which the model had no training clip.")
 
 
 def per_class(predictions: pd.DataFrame, group=None) -> pd.DataFrame:

@@ -5,13 +5,14 @@ import struct
 import subprocess
 import sys
 
+import mutate
 import numpy as np
 import pytest
 import soundfile as sf
 import soxr
 import trees
 
-from helpers import audio
+from helpers import audio, base
 from helpers.audio import convert, headers
 from helpers.base import AudioError
 from helpers.data.audit import ADVICE
@@ -340,6 +341,14 @@ def test_flac_that_goes_on_behind_its_announced_end_is_read_whole(tmp_path):
     assert not audio.probe(tmp_path / "long.flac")["open_ended"]
 
 
+def test_damage_behind_the_end_is_none(tmp_path):
+    path = flac(tmp_path / "a.flac")
+    whole, _ = audio.read(path)
+    path.write_bytes(path.read_bytes() + bytes(range(256)) * 8)
+    facts = audio.probe(path)
+    assert (facts["reason"], facts["duration"]) == (None, 0.6) and np.array_equal(audio.read(path)[0], whole)
+
+
 @pytest.mark.parametrize("subtype", ["PCM_16", "ULAW"])
 def test_a_cut_voc_is_noticed_and_one_of_several_segments_is_not_read_as_one(tmp_path, subtype):
     sf.write(tmp_path / "a.voc", noise(1, 16000), 16000, subtype=subtype)
@@ -447,3 +456,23 @@ def test_damage_behind_the_length_of_an_mp3(tmp_path):
     first, others, _ = mp3(tmp_path / "a.mp3")
     (tmp_path / "a.mp3").write_bytes(first + b"\x11" * 3000 + others[3000:])
     assert audio.probe(tmp_path / "a.mp3")["reason"] == "truncated"
+
+
+def test_damaged_recordings_are_usable_or_set_aside_with_a_reason(tmp_path, monkeypatch):
+    """A few of those that `tests/mutate.py` makes without end."""
+    monkeypatch.setattr(base, "CACHE", tmp_path / "cache")
+    mutate.make(tmp_path, range(220), seed=1, through_ffmpeg=False)
+    ended = mutate.check(tmp_path)
+    assert ended.total() == 220 and min(ended["usable"], ended["truncated"], ended["not audio"]) > 5
+
+
+def test_notes_of_decoders_do_not_reach_the_terminal(tmp_path, capfd):
+    """mpg123 has something to say of every MP3 that lost a piece; through a bar of progress it would be noise."""
+    sf.write(tmp_path / "a.mp3", noise(3), 44100)
+    content = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(content[:9000] + content[9777:])
+    audio.probe(tmp_path / "a.mp3")
+    assert capfd.readouterr().err == ""
+    with sf.SoundFile(tmp_path / "a.mp3") as sound:
+        sound.read()
+    assert "resync" in capfd.readouterr().err  # it does speak

@@ -1,4 +1,6 @@
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,24 @@ def test_relative_paths_work_from_the_notebooks_and_from_the_root(tmp_path, monk
     assert base.resolve("near").resolve() == tmp_path / "here" / "near"
     assert base.resolve("far") == tmp_path / "repository" / "far"
     assert base.resolve("/abs") == Path("/abs")
+
+
+def test_what_libraries_write_past_python_is_kept_from_the_terminal_while_it_is_quiet(capfd):
+    def say(text):
+        os.write(2, text)
+
+    with base.quiet():
+        say(b"one")
+        with base.quiet():
+            say(b"two")
+        say(b"three")
+    say(b"four ")
+    with ThreadPoolExecutor(8) as pool:  # whoever comes last opens again
+
+        def work(number):
+            with base.quiet():
+                say(b"five")
+
+        list(pool.map(work, range(500)))
+    say(b"six")
+    assert capfd.readouterr().err == "four six"

@@ -207,7 +207,8 @@ def test_dead_units(half_dead):
     assert list(found["layer"]) == ["first", "second"]
     assert list(found["units"]) == [4, 1] and list(found["dead"]) == [0.5, 0.0] and list(found["n_clips"]) == [50, 50]
     # Channels 1 and 4 take turns, channel 2 is always silent, channel 3 never: half of all, in every single clip.
-    assert found.loc[0, "silent"] == 0.5 and found.loc[0, ["silent_low", "silent_high"]].isna().all()  # no spread
+    silent, low, high = found.loc[0, ["silent", "silent_low", "silent_high"]]
+    assert silent == 0.5 and 0.3 < low < 0.5 < high < 0.7  # without a spread, Wilson's for the clips
     assert found.loc[1, "silent"] == 0
     # Channels that differ only between batches are not dead: here the first.
     batches = [np.full((2, 10, 1), value) for value in (1.0, 2.0)]
@@ -226,7 +227,9 @@ def test_silent_has_the_interval_of_a_mean_over_clips(half_dead):
     shares = negative / 10
     half = t.ppf(0.975, n - 1) * shares.std(ddof=1) / np.sqrt(n)
     assert found["silent"] == pytest.approx(shares.mean())
-    assert [found["silent_low"], found["silent_high"]] == pytest.approx([shares.mean() - half, shares.mean() + half])
+    assert [found["silent_low"], found["silent_high"]] == pytest.approx(
+        [shares.mean() - half, shares.mean() + half], abs=0.03 * half
+    )
 
 
 def test_patches_are_counted_as_parts_of_their_clip(yamnet):
@@ -237,7 +240,7 @@ def test_patches_are_counted_as_parts_of_their_clip(yamnet):
     assert found["n_clips"] == 3 and found["units"] == 32
     assert found["silent"] == pytest.approx((values == 0).mean())
     half = t.ppf(0.975, 2) * np.std([(part == 0).mean() for part in np.split(values, 3)], ddof=1) / np.sqrt(3)
-    assert found["silent_high"] - found["silent"] == pytest.approx(half)
+    assert found["silent_high"] - found["silent"] == pytest.approx(half, rel=0.03)
 
 
 def logits(model, x):

@@ -313,4 +313,5 @@ def test_interval_over_clips(trained):
     assert table["value"][0] == 0.5
     # Of a mean of 40 zeros and ones: 0.5 ± 1.96 · 0.5 / √40.
     assert table["low"][0] == pytest.approx(0.345, abs=0.03) and table["high"][0] == pytest.approx(0.655, abs=0.03)
-    assert np.isnan(grouped["low"][0]) and grouped["value"][0] == 0.5  # every group has one of each: no spread
+    # Every group has one of each, so nothing varies; that of 20 groups, as observations, is what can be said.
+    assert grouped["value"][0] == 0.5 and 0.25 < grouped["low"][0] < 0.3

@@ -258,6 +258,14 @@ def test_groups_that_are_too_few_get_no_interval():
     assert scores.readable(classes).loc["a", "recall"] == "100.0 % (too few groups, n = 4)"
 
 
+def test_a_mean_of_shares_may_be_surer_than_its_clips():
+    """Of values that hardly differ, Wilson's interval comes close to Student's."""
+    values = np.random.default_rng(0).normal(0.5, 0.02, size=200)
+    found, half = scores.mean(values), t.ppf(0.975, 199) * values.std(ddof=1) / np.sqrt(200)
+    np.testing.assert_allclose(ends(found), (values.mean() - half, values.mean() + half), rtol=1e-4)
+    assert scores.mean(values > 0.5)["high"] - scores.mean(values > 0.5)["low"] > 0.1  # shares of clips are not
+
+
 def test_a_level_is_no_share():
     assert np.isnan(ends(scores.mean(np.ones(5), share=False))).all()  # nothing is known of their spread
     values = np.random.default_rng(0).normal(3, 2, size=(9, 4))
@@ -277,18 +285,6 @@ def test_what_cannot_be_scored_is_said(predictions):
             how(twice)
     with pytest.raises(CourseError, match="no clip in common"):
         scores.difference(predictions, predictions.assign(clip_id="x" + predictions["clip_id"]))
-
-
-def test_classes_that_could_not_be_scored_are_named(capsys):
-    table = pd.DataFrame({"label": list("aabh"), "predicted": list("aaba"), "fold": ["one"] * 3 + ["two"]})
-    scores.score(table.assign(p_a=0.5, p_b=0.5, p_h=[0.1, 0.1, 0.1, 0.0], p_z=0.1))
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
-        "Not scored, as no test clip is of them: z.",
-        "Scored, but always wrong: 1 clips of h, of which the model had no training clip.",
-    ]
-    scores.score(table.assign(p_a=0.5, p_b=0.5, p_h=0.1))
-    assert capsys.readouterr().out == ""
 
 
 def drawn(rng, n_groups, n, accuracy, alike, one_class, even):

@@ -75,7 +75,7 @@ def test_recorded_metrics(case, folders):
         if name.startswith(LOOSE):
             tolerance = np.inf
         assert metrics[name]["value"] == pytest.approx(value, abs=tolerance), name
-        assert metrics[name]["low"] <= metrics[name]["high"] and metrics[name]["n"] > 0
+        assert not metrics[name]["low"] > metrics[name]["high"] and metrics[name]["n"] > 0  # NaN: too few groups
 
 
 def test_a_recorded_run_has_the_promised_files(folders):

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from helpers import data
 from helpers.networks import training
 
 
@@ -12,8 +13,8 @@ def batches(**options):
 
 
 def test_every_row_once_scaled_with_its_label():
-    data = batches(seed=1)
-    xs, ys = zip(*(data[i] for i in range(len(data))), strict=True)
+    loader = batches(seed=1)
+    xs, ys = zip(*(loader[i] for i in range(len(loader))), strict=True)
     x, y = np.concatenate(xs), np.concatenate(ys)
     assert x.shape == (10, 2, 3, 1)
     assert sorted(x[:, 0, 0, 0] * 2) == list(range(10))
@@ -80,3 +81,14 @@ def test_one_hot_leaves_unlabelled_rows_empty(manifest):
     y = training.one_hot(manifest, ["a", "b", "c"])
     assert y[0].sum() == 0
     assert (y[1:].argmax(axis=1) == manifest["label"].iloc[1:].map({"a": 0, "b": 1, "c": 2})).all()
+
+
+def test_classes_that_could_not_be_scored_are_said(manifest, capsys):
+    label = manifest["label"].to_numpy()
+    test = np.flatnonzero((label == "a") & (np.arange(60) < 30))
+    train = np.flatnonzero(label == "b")
+    training._say_unscored("cnn", manifest, [data.Round("one", train, train[:0], test, train[:0])])
+    assert capsys.readouterr().out.splitlines() == [
+        "cnn: not scored, as no test clip is of them: b, c",
+        f"cnn: {len(test)} test clips of a could only be got wrong, as no training clip is of that class",
+    ]

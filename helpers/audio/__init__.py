@@ -17,7 +17,7 @@ import soundfile as sf
 import soxr
 
 from helpers.audio import convert, headers
-from helpers.base import AudioError, in_batch
+from helpers.base import AudioError, in_batch, quiet
 
 _BLOCK = 65_536  # at most this many frames of a recording are in memory at a time
 SILENT_DB = -80.0  # a 16-bit recording moves in steps of -90 dB; what stays below -80 dB holds three of them
@@ -84,7 +84,8 @@ class Recording:
     def _count_frames(self) -> None:
         """Read an MP3 that does not say its length by another decoder: libsndfile guesses, and may stop early."""
         try:
-            counted = miniaudio.mp3_get_file_info(str(self.path)).num_frames
+            with quiet():
+                counted = miniaudio.mp3_get_file_info(str(self.path)).num_frames
         except miniaudio.MiniaudioError:
             counted = 0
         if (
@@ -103,13 +104,11 @@ class Recording:
     def read(self, n: int = _BLOCK) -> np.ndarray:
         """Give the next samples [shape=(at most n, channels), float32]; none at the end, or if the decoder gives up."""
         failure, n = "", min(n, _BLOCK) if self.frames == _UNKNOWN else n
+        if not self.facts["open_ended"]:  # what follows the end may be damaged, and is nobody's
+            n = min(n, self.frames - self._read)
         try:
-            if self._stream is None:
-                block = self._sound.read(n, dtype="float32", always_2d=True)
-            else:
-                if not len(self._rest):
-                    self._rest = np.frombuffer(next(self._stream, b""), np.float32).reshape(-1, self.channels)
-                block, self._rest = self._rest[:n], self._rest[n:]
+            with quiet():
+                block = self._decoded(n)
         except (sf.LibsndfileError, miniaudio.MiniaudioError, AudioError) as error:
             block, failure = np.empty((0, self.channels), np.float32), str(error).strip() or "the decoder gives up"
         low, high = (float(end(block, initial=0.0)) for end in (np.min, np.max))
@@ -122,6 +121,16 @@ class Recording:
             self._end(failure)
         else:
             self._measure(block, max(high, -low))
+        return block
+
+    def _decoded(self, n: int) -> np.ndarray:
+        if n < 1:
+            return np.empty((0, self.channels), np.float32)
+        if self._stream is None:
+            return self._sound.read(n, dtype="float32", always_2d=True)
+        if not len(self._rest):
+            self._rest = np.frombuffer(next(self._stream, b""), np.float32).reshape(-1, self.channels)
+        block, self._rest = self._rest[:n], self._rest[n:]
         return block
 
     def _measure(self, block: np.ndarray, highest: float) -> None:
@@ -139,6 +148,8 @@ class Recording:
         if failure or (self.frames - self._read > _SLACK and self.frames < _UNKNOWN and not self.facts["open_ended"]):
             of = f" of {promised:.2f} s" if self.frames < _UNKNOWN else ""
             self._fail("truncated", f"decodes to {seconds:.2f} s{of}" + f" ({failure})" * bool(failure))
+        elif not self._read:
+            self._fail("header only", f"no samples in {self.path.stat().st_size:,} bytes")
         n = max(self._read, 1)
         offset, level = self._sum / n, (self._energy / (n * self.channels)) ** 0.5
         rms = max(0.0, self._mono_energy / n - offset**2) ** 0.5
@@ -172,7 +183,8 @@ def _source(path: Path) -> Iterator[tuple]:
     with contextlib.ExitStack() as opened_files:
         file = opened_files.enter_context(headers.Mended(path, at, others)) if others else path
         try:
-            sound = opened_files.enter_context(_Sequential(file))
+            with quiet():
+                sound = opened_files.enter_context(_Sequential(file))
             codec = (
                 "VOC in several segments" if "multi-segment" in sound.extra_info else ""
             )  # their heads become clicks
@@ -259,7 +271,9 @@ def windows(
     size, hop = round(seconds * sr), round(hop_seconds * sr)
     first = _mono(recording, seconds)
     # The first window is exactly what training reads of a clip; the others come from one resampler that goes on.
-    yield 0.0, min(size, len(now := _head(first, recording.sr, sr, seconds))) / sr, now
+    if not len(now := _head(first, recording.sr, sr, seconds)):
+        return
+    yield 0.0, min(size, len(now)) / sr, now
     stream = None if sr == recording.sr else soxr.ResampleStream(recording.sr, sr, 1, "float32", "HQ")
     kept, at, start, block = np.empty(0, np.float32), 0, hop, first
     while True:

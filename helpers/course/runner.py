@@ -7,13 +7,17 @@ import hashlib
 import os
 import re
 import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from unittest import mock
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -109,14 +113,39 @@ def refresh(paths: list[Path]) -> None:
                     shutil.copyfile(figure, temporary)
 
 
+class _Manager(AsyncKernelManager):
+    """Starts a kernel whose own words, past its notebook, go to a file."""
+
+    async def start_kernel(self, **options: object) -> None:
+        """Start it."""
+        await super().start_kernel(**options, stderr=_WORDS.get(), stdout=_WORDS.get())
+
+
+_WORDS: ContextVar = ContextVar("words", default=None)
+_GREETINGS = re.compile(r"absl::InitializeLog|^I0000 |oneDNN|cpu_feature_guard")
+
+
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Pass on what kernels write to the terminal when all is done, but for the greetings of TensorFlow."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
+        token = _WORDS.set(words)
+        try:
+            yield
+        finally:
+            _WORDS.reset(token)
+            words.seek(0)
+            sys.stderr.writelines(line for line in words if not _GREETINGS.search(line))
+
+
 def _execute(path: Path, target: Path, given: dict, key: str, run_dir: Path) -> None:
     how = {"kernel_name": "python3", "cwd": ROOT, "progress_bar": not in_batch()}
-    how |= {"extra_arguments": [_QUIET], "coalesce_streams": True}
+    how |= {"extra_arguments": [_QUIET], "coalesce_streams": True, "kernel_manager_class": _Manager}
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
     with replace_with(target) as temporary:
         try:
-            with mock.patch.dict(os.environ, _ENVIRONMENT):
+            with mock.patch.dict(os.environ, _ENVIRONMENT), _without_greetings():
                 for attempt in range(3):
                     with _started_late(attempt < 2):
                         papermill.execute_notebook(path, temporary, given, **how)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -162,11 +163,23 @@ def cross_validate(
     details = [json.loads((parts / f"{round_.name}.json").read_text(encoding="utf-8")) for round_ in rounds]
     group = dict(zip(manifest["clip_id"], data.groups(manifest), strict=True))
     metrics = scores.score(predictions, predictions["clip_id"].map(group).to_numpy())
+    _say_unscored(name, manifest, rounds)
     seconds = sum(detail["seconds"] for detail in details)
     params = {**params, "key": key, "train_seconds": round(seconds, 1), "details": details}
     runs.record(run_dir, params, metrics, predictions, next(parts.glob("model.*")))
     shutil.rmtree(run_dir / "rounds")
     return runs.load(run_dir)
+
+
+def _say_unscored(name: str, manifest: pd.DataFrame, rounds: Sequence[data.Round]) -> None:
+    """Say which classes were not scored, and which test clips could only be got wrong."""
+    label, untrained = manifest["label"].to_numpy(object), Counter()
+    for round_ in rounds:
+        untrained.update(label[round_.test][~np.isin(label[round_.test], label[round_.development])])
+    if unscored := sorted({*label} - {None}.union(*(label[round_.test] for round_ in rounds))):
+        print(f"{name}: not scored, as no test clip is of them: {', '.join(unscored)}")
+    for of, n in sorted(untrained.items()):
+        print(f"{name}: {n} test clips of {of} could only be got wrong, as no training clip is of that class")
 
 
 def _key(manifest: pd.DataFrame, rounds: Sequence[data.Round], fit: Callable, params: dict) -> str:

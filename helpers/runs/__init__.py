@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from helpers.base import CACHE, ROOT, CourseError, DataMissing, replace_with, short, write_json, write_parquet
+from helpers.base import CACHE, ROOT, CourseError, DataMissing, quiet, replace_with, short, write_json, write_parquet
 from helpers.runs import parameters
 
 RUNS = ROOT / "runs"
@@ -73,10 +73,11 @@ class Run:
     def model(self) -> Any:
         """Load the model: Keras, or a scikit-learn estimator read by skops (which runs no code from the file)."""
         if self.model_file.suffix == ".keras":
-            import keras
+            with quiet():  # TensorFlow's greeting
+                import keras
 
-            with _whole(self.model_file) as file:
-                return keras.saving.load_model(file)
+                with _whole(self.model_file) as file:
+                    return keras.saving.load_model(file)
         import skops.io
 
         with _whole(self.model_file) as file:

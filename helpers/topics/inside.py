@@ -134,7 +134,7 @@ def dead_units(model: keras.Model, batches: Iterable[np.ndarray], layers: list[k
             low[name] = np.minimum(low.get(name, np.inf), values.min(axis=(0, 1)))
             high[name] = np.maximum(high.get(name, -np.inf), values.max(axis=(0, 1)))
         shares.append([(values == 0).mean(axis=(1, 2)) for values in found.values()])
-    silent = scores.mean(np.concatenate(shares, axis=1).T, share=False)
+    silent = scores.mean(np.concatenate(shares, axis=1).T)
     dead = [np.mean(high[name] - low[name] <= 1e-6) for name in low]
     table = pd.DataFrame({"layer": list(low), "units": [len(values) for values in low.values()], "dead": dead})
     spread = {"silent": silent["value"], "silent_low": silent["low"], "silent_high": silent["high"]}

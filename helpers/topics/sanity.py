@@ -98,7 +98,8 @@ def randomisation_test(
             drawn = [method(network, *clip) for clip in zip(X, class_indices, strict=True)]
         alike = [abs(spearman(*pair)) for pair in zip(learnt, drawn, strict=True)]
         row = {"depth": depth, "layer": names[-depth] if depth else "none"}
-        rows.append(row | scores.mean(alike, group, share=False))
+        spread = {} if depth else {"low": np.nan, "high": np.nan}  # nothing is drawn that could come out otherwise
+        rows.append(row | scores.mean(alike, group) | spread)
     return pd.DataFrame(rows)
 
 
