@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from matplotlib import image
 from threadpoolctl import threadpool_limits
 
 from helpers import features, serving
+from helpers.audio import convert
 from helpers.features import FeatureSpec
 from helpers.runs import Run
 
@@ -31,6 +33,7 @@ _REPEATS = 5
 _SIZES = (400, 4000)  # clips of the measurements of memory
 _LONG = (600, 3600)  # s of the recordings that a run hears
 _SR = 16_000  # Hz, theirs
+_FORMATS = ("a.wav", "gsm.wav", "a.flac", "a.ogg", "a.mp3", "without length.mp3", "a.au", "a.caf")
 
 
 def report(manifest: pd.DataFrame) -> None:
@@ -56,7 +59,7 @@ def _listening(run: Run) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         serving.predict(run, _noise(Path(folder, "first.wav"), 10))  # imports are not counted
         for seconds in _LONG:
-            for path in map(Path(folder).joinpath, ("a.wav", "a.flac", "a.ogg", "a.mp3", "without length.mp3")):
+            for path in map(Path(folder).joinpath, _FORMATS + ("a.m4a",) * bool(convert.ffmpeg())):
                 _noise(path, seconds)
                 began = time.perf_counter()
                 predictions, files = serving.predict(run, path)
@@ -67,13 +70,19 @@ def _listening(run: Run) -> pd.DataFrame:
 
 
 def _noise(path: Path, seconds: float) -> Path:
-    """Write noise; an MP3 "without length" is the one beside it but for its first frame, as it comes from a stream."""
+    """Write noise; an MP3 "without length" is the one beside it but for its first frame, as it comes from a stream.
+
+    M4A is what ffmpeg makes of the WAV beside it.
+    """
+    if path.suffix == ".m4a":
+        subprocess.run([convert.ffmpeg(), "-v", "error", "-y", "-i", path.with_suffix(".wav"), path], check=True)
+        return path
     if path.stem == "without length":
         content = path.with_name("a.mp3").read_bytes()
         path.write_bytes(content[content.index(content[:2], 4) :])
         return path
     rng = np.random.default_rng(0)
-    with sf.SoundFile(path, "w", _SR, 1) as file:
+    with sf.SoundFile(path, "w", _SR, 1, subtype="GSM610" if path.stem == "gsm" else None) as file:
         for start in range(0, int(seconds * _SR), _SR):
             file.write(0.1 * rng.standard_normal(min(_SR, int(seconds * _SR) - start)))
     return path

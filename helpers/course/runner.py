@@ -122,7 +122,7 @@ class _Manager(AsyncKernelManager):
 
 
 _WORDS: ContextVar = ContextVar("words", default=None)
-_GREETINGS = re.compile(r"absl::InitializeLog|^I0000 |oneDNN|cpu_feature_guard")
+_GREETINGS = re.compile(r"absl::InitializeLog|^I0000 |oneDNN|cpu_feature_guard|KeyboardInterrupt caught in kernel")
 
 
 @contextlib.contextmanager
