@@ -6,7 +6,7 @@
     audio       read, probe, resample, play
     data        load (one table, the manifest, for every dataset), audit, rounds
     features    FeatureSpec, extract, scale; of(clips, spec): one memory-mapped array per spec
-    scores      one bootstrap over groups, and every statistic of it
+    scores      one rule for intervals over groups, and every score
     plots       figures that two notebooks share
     runs        record, load, find a run; board: one row per run
     networks    builders, augmentation, training round by round

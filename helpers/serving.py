@@ -123,6 +123,8 @@ def predict(
     done = _Done(base.CACHE / "predict" / _key(run, spec, hop_seconds, folder))
     states = {name: [_state(path), flag] for name, path, flag in found}
     heard, facts = done.read(states)
+    if facts:
+        print(f"{len(facts)} files were heard before this was stopped, and are not heard again.")
     rows, batch, probabilities, new = [], [], [], {}
 
     def keep() -> None:
