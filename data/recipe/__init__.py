@@ -69,8 +69,7 @@ def make(
         if not todo:
             print(f"The sample in {short(dest)} is complete and current.")
             return dest
-        for left_over in dest.glob(".building-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        _clear(dest)
         plans = {name: PLANS[name](recipes[name], seed) for name in todo}
         total = sum(len(plan.clips) for plan in plans.values())
         with (
@@ -83,9 +82,15 @@ def make(
                 counts = _build(dest, recipes[name]["folder"], name, plan, seed, parallel, bar)
                 stamp[name] = {"digest": todo[name], **counts}
                 _write_stamp(dest, stamp, seed)
+        _clear(dest)  # the processes of a call that was killed may have written for a moment longer
         size = sum(entry["bytes"] for entry in stamp.values()) / 1e6
         print(f"Rendered {total} clips of {', '.join(todo)}; the sample in {short(dest)} takes {size:.0f} MB.")
     return dest
+
+
+def _clear(dest: Path) -> None:
+    for left_over in dest.glob(".building-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 def is_current(dataset: str) -> bool:
