@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Many containers set it; then every kernel would compile TensorFlow anew, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup sample run test unit-tests notebook-tests lint lab notebooks results words lock clean clean-runs
+.PHONY: help setup sample data run test unit-tests notebook-tests lint lab notebooks results words lock clean clean-runs
 
 PRECISION ?= float32
 COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
@@ -33,6 +33,9 @@ $(VENV)/ready: requirements.lock pyproject.toml
 
 sample: setup  ## make the synthetic sample of all datasets
 	@$(BIN)/python -m helpers sample
+
+data: setup  ## fetch ESC-10, 400 real recordings (41 MB), into data/esc10
+	@$(BIN)/python -m helpers download esc10 data/esc10
 
 run: setup  ## run the series on the sample: executed notebooks, figures, leaderboard
 	@$(BIN)/python -m helpers sample

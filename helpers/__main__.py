@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     def add_dataset(command, default):
-        names = "fsd50k, esc50, tut2017, fsdkaggle2018, speech_commands or folder"
+        names = "fsd50k, esc10, esc50, tut2017, fsdkaggle2018, speech_commands or folder"
         command.add_argument("--dataset", default=default, help=f"{names} (default: %(default)s)")
         command.add_argument("--data-dir", help="the published tree; without it, the embedded sample")
 

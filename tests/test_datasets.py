@@ -39,8 +39,8 @@ def test_what_datasets_there_are():
     for name, module in data._DATASETS.items():
         assert module.INFO.name == name
         for remote in module.INFO.files:
-            # A file that comes without a checksum of its own must come from a record that has one.
-            assert remote.hash or remote.url.startswith("doi:10.5281/zenodo.")
+            # A file that comes without a checksum of its own must come from a record, or beside a list, that has one.
+            assert remote.hash or remote.listed or remote.url.startswith("doi:10.5281/zenodo.")
             assert (remote.hash or "sha256:").startswith("sha256:")
     assert len(data.fsd50k.INFO.files[-1].parts) == 5
     assert len(data.tut2017.INFO.files) == 13
@@ -89,6 +89,18 @@ def test_esc50(tmp_path):
     assert by_id(manifest).loc["3-3000-B-0", ["label", "fold", "group"]].tolist() == ["dog", 3, "3000"]
     ten = data.load("esc50", tmp_path, **ESC10)
     assert set(ten["label"]) == {"dog", "sea_waves"} and len(ten) == 20
+
+
+def test_esc10(tmp_path):
+    root = trees.esc10(tmp_path, name="ESC-10-553c8f1743b9dba6b282e1323c3ca8fa76923448")
+    manifest = data.load("esc10", tmp_path)
+    assert len(manifest) == 20 and manifest["split"].isna().all()
+    one = by_id(manifest).loc["3-3001-B"]
+    assert one[["label", "fold", "group"]].tolist() == ["fire crackling", 3, "3001"]
+    assert one["path"] == str(root / "010 - Fire crackling" / "3-3001-B.ogg")
+    trees.tone(root / "001 - Dog bark" / "mine.ogg")
+    with pytest.raises(CourseError, match=r"mine\.ogg: the names of ESC-10 are fold-recording-take"):
+        data.load("esc10", root)
 
 
 def test_fsd50k(tmp_path):

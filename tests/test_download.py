@@ -21,12 +21,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pooch
 import pytest
 import trees
 
 from helpers import data as datasets
-from helpers.base import CourseError
+from helpers.base import ROOT, CourseError
 from helpers.data import download
 from helpers.data.declare import RemoteFile
 from helpers.data.download import fetch
@@ -140,6 +141,57 @@ def test_fetch_and_unpack(server, tmp_path, kind):
     assert bookkeeping(tmp_path) == [f"data.{kind}.json"]
     (tmp_path / "plain").mkdir()
     assert (tmp_path / "Data").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """An archive without a checksum of its own, but with those of two of the files in it."""
+    names = ("top/a.txt", "top/deep/b.bin")
+    sums = [(name.removeprefix("top/"), hashlib.sha256(MEMBERS[name]).hexdigest()) for name in names]
+    trees.table(tmp_path / "published.csv", [("path", "sha256"), *sums])
+
+    def declare(base, way="plain", **changed):
+        Server.files["data.zip"] = zipped(MEMBERS | changed)
+        return RemoteFile(f"{base}/{way}/data.zip", "Data", listed=str(tmp_path / "published.csv"), strip=1)
+
+    return declare
+
+
+def test_files_are_held_against_the_list_of_those_that_were_published(server, tmp_path, listed):
+    """However the archive is packed; a changed or a missing file leaves nothing, not even the archive."""
+    for changed, told in (
+        ({"top/a.txt": b"other"}, "1 files are not .*a.txt is another file. Nothing was kept"),
+        ({"top/a.txt": b"other", "top/deep/b.bin": b""}, "2 files"),
+    ):
+        with pytest.raises(CourseError, match=told):
+            fetch(listed(server, **changed), tmp_path)
+        assert not (tmp_path / "Data").exists() and bookkeeping(tmp_path) == []
+    declared = listed(server)
+    Server.files["data.zip"] = zipped({"top/a.txt": MEMBERS["top/a.txt"]})
+    with pytest.raises(CourseError, match="b.bin is missing"):
+        fetch(declared, tmp_path)
+    fetch(listed(server), tmp_path)
+    assert content_of(tmp_path / "Data") == {name.removeprefix("top/"): data for name, data in MEMBERS.items()}
+    fetch(listed(server), tmp_path)
+    assert len(Server.requests) == 4  # what is complete is not fetched again
+
+
+@pytest.mark.parametrize(("way", "told"), [("silent-cut", "damaged"), ("cut", "cut"), ("lies-long", "cut")])
+def test_a_bad_transfer_of_listed_files_leaves_nothing(server, tmp_path, monkeypatch, listed, way, told):
+    monkeypatch.setattr(download, "_RETRIES", 0)
+    with pytest.raises(CourseError, match=f"data.zip: .*{told}.*again"):
+        fetch(listed(server, way), tmp_path)
+    assert not (tmp_path / "Data").exists() and bookkeeping(tmp_path) == []
+    fetch(listed(server), tmp_path)
+    assert (tmp_path / "Data" / "a.txt").exists()
+
+
+def test_esc10_is_declared_with_the_checksums_of_its_400_clips():
+    (remote,) = datasets.esc10.INFO.files
+    published = pd.read_csv(ROOT / remote.listed)
+    assert len(published) == 400 and published["path"].str.partition("/")[0].value_counts().eq(40).all()
+    assert published["sha256"].str.fullmatch("[0-9a-f]{64}").all() and published["sha256"].is_unique
+    assert "/553c8f1743b9dba6b282e1323c3ca8fa76923448.zip" in remote.url
 
 
 def test_what_is_complete_is_not_fetched_again(server, tmp_path, capsys):
@@ -423,9 +475,9 @@ def test_an_archive_that_holds_more_than_the_disk_is_not_unpacked(server, tmp_pa
 
 @pytest.mark.parametrize("name", trees.TREES)
 def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(tmp_path, monkeypatch, name, capsys):
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**8))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**7))
     monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("it was fetched"))
-    with pytest.raises(CourseError, match="needs about .* GB"):
+    with pytest.raises(CourseError, match="needs about .* [GM]B"):
         datasets.fetch(name, tmp_path / "new")
     said = capsys.readouterr().out
     assert "Licence: " in said and "Cite: " in said

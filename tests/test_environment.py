@@ -47,3 +47,11 @@ def test_conda_users_get_the_versions_of_the_lock():
     python, *others = environment["dependencies"]
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
     assert others == ["pip", {"pip": ["--require-hashes", "-r requirements.lock"]}]
+
+
+def test_licences_say_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["license"] == PROJECT["license"] == "BSD-3-Clause" and citation["version"] == PROJECT["version"]
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("BSD 3-Clause License")
+    for name in (*PROJECT["license-files"], "CITATION.cff"):
+        assert (ROOT / name).exists() and f"({name})" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ ORDER = (
     "base < recipe < audio < data < features < scores, plots < runs < networks < serving < topics < course, __main__"
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER.split(" < ")) for room in rooms.split(", ")}
-DATASETS = ("esc50", "folder", "fsd50k", "fsdkaggle2018", "speech_commands", "tut2017")
+DATASETS = ("esc10", "esc50", "folder", "fsd50k", "fsdkaggle2018", "speech_commands", "tut2017")
 # Named in no other file: what the table of datasets leads to (with the reader's `options`), and what Python calls.
 BY_TABLE = {f"helpers.data.{name}.{part}" for name in DATASETS for part in ("INFO", "load")} | {"helpers.__main__.main"}
 # Docstrings longer than their function, as they explain a formula.

@@ -61,7 +61,8 @@ def small_recipe(tmp_path_factory):
         entry.update(dev=36 if label == "music" else 4, eval=12 if label == "music" else 2)
     for fault in fsd["faults"]:
         fault["seconds"] = min(fault.get("seconds", 0.9), 3.0)
-    recipe["esc50"].update(seconds=0.5, clips_per_fold=1, padded=[])
+    for name in ("esc50", "esc10"):
+        recipe[name].update(seconds=0.5, clips_per_fold=1, short=[])
     recipe["tut2017"].update(seconds=0.5, dropout={"file": 5, "start": 0.1, "end": 0.2})
     recipe["fsdkaggle2018"].update(train=12, test=8, max_seconds=0.5)
     recipe["speech_commands"].update(speakers=4, clips_per_speaker=3, validation_speakers=1, testing_speakers=1)
@@ -123,7 +124,13 @@ def test_takes_and_seeds_differ_and_share_nothing_global():
 
 
 def test_no_group_stands_on_two_sides_but_the_declared_leak(small):
-    for dataset, side in (("esc50", "fold"), ("tut2017", "fold"), ("speech_commands", "split"), ("fsd50k", "split")):
+    for dataset, side in (
+        ("esc50", "fold"),
+        ("esc10", "fold"),
+        ("tut2017", "fold"),
+        ("speech_commands", "split"),
+        ("fsd50k", "split"),
+    ):
         manifest = data.load(dataset, small)
         sides = manifest.groupby("group")[side].nunique()
         leaks = [RECIPE["fsd50k"]["leak_uploader"]] if dataset == "fsd50k" else []

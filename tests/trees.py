@@ -40,6 +40,17 @@ def esc50(parent, name="ESC-50-master"):
     return root
 
 
+def esc10(parent, name="ESC-10"):
+    """Two classes, five folds, two clips per class and fold cut from one recording; and a file about them."""
+    root = Path(parent) / name
+    for fold in range(1, 6):
+        for number, folder in enumerate(("001 - Dog bark", "010 - Fire crackling")):
+            for take in "AB":
+                tone(root / folder / f"{fold}-{fold}00{number}-{take}.ogg", f=200 + 40 * fold + 400 * number)
+    (root / "README.md").write_text("Whom to name for each clip")
+    return root
+
+
 def fsd50k(parent):
     root = Path(parent) / "FSD50K"
     dev = [
@@ -134,6 +145,7 @@ def speech_commands(parent):
 
 
 TREES = {
+    "esc10": esc10,
     "esc50": esc50,
     "fsd50k": fsd50k,
     "tut2017": tut2017,

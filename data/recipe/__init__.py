@@ -27,6 +27,7 @@ from recipe.fsd50k import plan_fsd50k
 from recipe.plans import (
     Clip,
     Plan,
+    plan_esc10,
     plan_esc50,
     plan_folder,
     plan_fsdkaggle2018,
@@ -41,6 +42,7 @@ STAMP = "SAMPLE.json"
 PLANS: dict[str, Callable[[dict, int], Plan]] = {
     "fsd50k": plan_fsd50k,
     "esc50": plan_esc50,
+    "esc10": plan_esc10,
     "tut2017": plan_tut2017,
     "fsdkaggle2018": plan_fsdkaggle2018,
     "speech_commands": plan_speech_commands,

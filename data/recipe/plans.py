@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,9 +67,8 @@ def seconds_of(recipe: dict, rng: np.random.Generator) -> float:
     return round(float(np.clip(drawn, recipe["min_seconds"], recipe["max_seconds"])), 2)
 
 
-def plan_esc50(recipe: dict, seed: int) -> Plan:
-    """ESC-50: folds of 5 s clips, several takes of one source, no source in two folds."""
-    rng, plan, rows, common = generator(seed, "esc50", "plan"), Plan(), [], conditions(recipe)
+def _takes(recipe: dict, rng: np.random.Generator) -> Iterator[tuple]:
+    """Fold, class, source, take and seconds of each clip: several takes of one source, no source in two folds."""
     for fold in range(1, recipe["folds"] + 1):
         for entry in recipe["classes"]:
             source, take = 0, "A"
@@ -78,17 +77,31 @@ def plan_esc50(recipe: dict, seed: int) -> Plan:
                     take = chr(ord(take) + 1)
                 else:
                     source, take = int(rng.integers(10_000, 260_000)), "A"
-                name = f"{fold}-{source}-{take}-{entry['target']}.wav"
                 seconds = recipe["seconds"]
-                if entry["kind"] in recipe["padded"]:
+                if entry["kind"] in recipe["short"]:
                     seconds = round(float(rng.uniform(0.6, 4.0)), 2)
-                plan.clips.append(
-                    Clip(f"audio/{name}", entry["kind"], seconds, source=str(source), device=str(source),
-                         pad_to=recipe["seconds"], **common)
-                )  # fmt: skip
-                rows.append([name, fold, entry["target"], entry["name"], True, source, take])
+                yield fold, entry, str(source), take, seconds
+
+
+def plan_esc50(recipe: dict, seed: int) -> Plan:
+    """ESC-50: folds of 5 s clips, the short ones padded, and one table."""
+    rng, plan, rows, common = generator(seed, "esc50", "plan"), Plan(), [], conditions(recipe)
+    for fold, entry, source, take, seconds in _takes(recipe, rng):
+        name, common["pad_to"] = f"{fold}-{source}-{take}-{entry['target']}.wav", recipe["seconds"]
+        plan.clips.append(Clip(f"audio/{name}", entry["kind"], seconds, source=source, device=source, **common))
+        rows.append([name, fold, entry["target"], entry["name"], True, source, take])
     header = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
     plan.texts["meta/esc50.csv"] = table_text(sorted(rows), header)
+    return plan
+
+
+def plan_esc10(recipe: dict, seed: int) -> Plan:
+    """ESC-10: a folder per class, clips of up to 5 s as Ogg Vorbis, all said by their names."""
+    rng, plan, common = generator(seed, "esc10", "plan"), Plan(), conditions(recipe)
+    for fold, entry, source, take, seconds in _takes(recipe, rng):
+        path = f"{entry['name']}/{fold}-{source}-{take}.ogg"
+        plan.clips.append(Clip(path, entry["kind"], seconds, source=source, device=source, **common))
+    plan.texts["README.md"] = "Synthesised, in the layout of ESC-10; nobody is to be named.\n"
     return plan
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from helpers import base
 from helpers.base import CourseError, short
-from helpers.data import esc50, folder, fsd50k, fsdkaggle2018, speech_commands, tut2017
+from helpers.data import esc10, esc50, folder, fsd50k, fsdkaggle2018, speech_commands, tut2017
 from helpers.data.audit import audit, examine
 from helpers.data.declare import draw
 from helpers.data.splits import Round, groups, inner_folds, make_folds, rounds, shared_groups
@@ -32,6 +32,7 @@ _SAID = {"left_out": "Left out", "warning": "Note"}
 _DATASETS: dict[str, ModuleType] = {
     "fsd50k": fsd50k,
     "esc50": esc50,
+    "esc10": esc10,
     "tut2017": tut2017,
     "fsdkaggle2018": fsdkaggle2018,
     "speech_commands": speech_commands,

@@ -21,11 +21,12 @@ AUDIO_SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One archive to download."""
+    """One archive to download, with its checksum, or with a list of those of the files in it."""
 
     url: str
     unpack_to: str
     hash: str | None = None
+    listed: str | None = None  # a table of the repository, with `path` and `sha256`
     strip: int = 0
     parts: tuple[str, ...] = ()
 

@@ -7,6 +7,7 @@ place. A list of what was unpacked is written last; with it, a second run skips 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -24,10 +25,11 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+import pandas as pd
 import pooch
 import requests
 
-from helpers.base import CourseError, in_batch, replace_with, write_json
+from helpers.base import ROOT, CourseError, in_batch, replace_with, write_json
 from helpers.base import progress as progress_bar
 from helpers.data.declare import RemoteFile, gigabytes
 
@@ -48,8 +50,13 @@ def fetch(remote: RemoteFile, dest: str | os.PathLike) -> Path:
         work = done.parent
         work.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(work)
-        parts = [_retrieve(url, remote.hash, work) for url in (*remote.parts, remote.url)]
-        sizes = _unpack(parts, remote.strip, target, work / f"unpack-{name}")
+        parts = [_retrieve(url, remote, work) for url in (*remote.parts, remote.url)]
+        try:
+            sizes = _unpack(parts, remote, target, work / f"unpack-{name}")
+        except BaseException:
+            for part in parts if remote.listed else ():  # nothing would tell that it must be fetched again
+                part.unlink(missing_ok=True)
+            raise
         write_json(done, {"url": remote.url, "hash": remote.hash, "files": sizes})
         for part in parts:
             part.unlink(missing_ok=True)
@@ -111,15 +118,15 @@ def check_space(dest: Path, needed: int, name: str) -> None:
         )
 
 
-def _retrieve(url: str, known_hash: str | None, work: Path) -> Path:
+def _retrieve(url: str, remote: RemoteFile, work: Path) -> Path:
     """Fetch one file into `work`; pooch moves it to its name only when its checksum is right."""
     place, _, name = url.rpartition("/")
-    kind = pooch.HTTPDownloader
+    kind, known_hash = pooch.HTTPDownloader, remote.hash
     if url.startswith("doi:"):
         kind, known_hash = pooch.DOIDownloader, _registry(place).get(name)
         if known_hash is None:
             raise CourseError(f"The record {place} holds no file {name}.")
-    if known_hash is None:
+    if known_hash is None and remote.listed is None:
         raise CourseError(f"{url} is declared without a checksum; what arrives could not be verified.")
     known, urls = {name: known_hash}, {name: url}
     store = pooch.create(path=work, base_url="", registry=known, urls=urls, retry_if_failed=_RETRIES)
@@ -134,15 +141,15 @@ def _registry(doi: str) -> dict[str, str]:
     return store.registry
 
 
-def _unpack(parts: list[Path], strip: int, target: Path, folder: Path) -> dict[str, int]:
-    """Unpack into `folder`, then move everything to `target`; give the size of every file."""
+def _unpack(parts: list[Path], remote: RemoteFile, target: Path, folder: Path) -> dict[str, int]:
+    """Unpack into `folder`, check, then move everything to `target`; give the size of every file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     sizes: dict[str, int] = {}
     try:
         with closing(_members(parts)) as members, progress_bar(desc="unpack", unit=" files") as bar:
             for name, content in members:
-                inner = _inside(name, strip)
+                inner = _inside(name, remote.strip)
                 if inner.name:  # else it lies where folders are stripped
                     (folder / inner).parent.mkdir(parents=True, exist_ok=True)
                     with content, open(folder / inner, "wb") as file:
@@ -151,10 +158,26 @@ def _unpack(parts: list[Path], strip: int, target: Path, folder: Path) -> dict[s
                     bar.update()
         if not sizes:
             raise zipfile.BadZipFile("the archive is empty")
+        if remote.listed:
+            _check_listed(folder, ROOT / remote.listed)
         _move(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return sizes
+
+
+def _check_listed(folder: Path, table: Path) -> None:
+    """Hold the files of a folder against the checksums that are published for them."""
+    wrong = []
+    for path, checksum in pd.read_csv(table, dtype=str)[["path", "sha256"]].itertuples(index=False):
+        file = folder / path
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
+            wrong.append(f"{path} is {'another file' if file.is_file() else 'missing'}")
+    if wrong:
+        raise CourseError(
+            f"{len(wrong)} files are not those that were published: {wrong[0]}. Nothing was kept. Run the same command "
+            "again; if it happens again, the files on the server changed."
+        )
 
 
 def _members(parts: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
