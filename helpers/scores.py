@@ -2,9 +2,9 @@
 
 A *group* (speaker, source, uploader...) stands or falls together, so clips are never taken one by one. One rule for all
 scores: leaving out one group after the other (the jackknife: Efron and Tibshirani 1993) says how uncertain a score is,
-that is, how many independent clips it is worth. Wilson's interval (1927) is drawn for so many, as surveys do (Franco and
-others 2019, PMC6690503), with Student's t for as many groups as there are. Below three groups there is none: both ends
-are NaN. Notebook 06 tries it out.
+that is, how many independent clips it is worth. Wilson's interval (1927) is drawn for so many, as surveys do (Franco
+and others 2019, PMC6690503), with Student's t for as many groups as there are. Below three groups there is none: both
+ends are NaN. Notebook 06 tries it out.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Values of parameters, as command lines, papermill and people give them."""
 
+import nbformat
 import pytest
 
 from helpers import runs
@@ -78,3 +79,10 @@ def test_a_notebook_begins_with_its_parameters_read_in_place(tmp_path):
     runs.record(tmp_path / "run", {}, {})
     with pytest.raises(CourseError, match="The parameter epochs is 'ten'"):
         runs.begin("03_spectrogram_cnns", cell | {"epochs": "ten"})
+
+
+def test_parameters_may_be_annotated_and_computed(tmp_path):
+    cell = nbformat.v4.new_code_cell("limit: int = 3\nseed = 1 + 1\nfull = False  # or True")
+    cell.metadata["tags"] = ["parameters"]
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "own.ipynb")
+    assert parameters.defaults(tmp_path / "own.ipynb") == {"limit": 3, "seed": "1 + 1", "full": False}

@@ -103,7 +103,8 @@ def begin(notebook: str, namespace: dict) -> Path:
     another process that records there.
     """
     for name in parameters.defaults(ROOT / "notebooks" / f"{notebook}.ipynb"):
-        namespace[name] = parameters.read(name, namespace[name])
+        if name in namespace:
+            namespace[name] = parameters.read(name, namespace[name])
     place = folder(namespace["run_dir"], notebook, namespace["dataset"], namespace["data_dir"])
     for needed, advice in ((place, "Give another run_dir."), (CACHE, "Copy the course to where you may write.")):
         try:

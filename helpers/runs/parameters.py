@@ -76,8 +76,15 @@ def read(name: str, value: object) -> object:
 
 
 def defaults(notebook: str | os.PathLike) -> dict:
-    """Names and defaults of a notebook's parameters, from the cell that is tagged so."""
+    """Names and defaults of a notebook's parameters, from the cell that is tagged so; no plain value stays text."""
     cells = nbformat.read(notebook, as_version=4).cells
     tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    assigned = [line for source in tagged for line in ast.parse(source).body if isinstance(line, ast.Assign)]
-    return {line.targets[0].id: ast.literal_eval(line.value) for line in assigned}
+    found = {}
+    for line in (line for source in tagged for line in ast.parse(source).body):
+        if isinstance(line, ast.Assign | ast.AnnAssign):
+            name = getattr(line, "target", None) or line.targets[0]
+            try:
+                found[name.id] = ast.literal_eval(line.value)
+            except (ValueError, TypeError):
+                found[name.id] = ast.unparse(line.value)
+    return found
