@@ -326,6 +326,15 @@ def test_caf_from_a_pipe_is_read_and_a_cut_one_says_how_much_is_there(tmp_path):
     assert facts["reason"] == "truncated" and "bytes are there (" in facts["detail"]
 
 
+def test_words_in_the_tags_of_a_caf_are_no_samples(tmp_path):
+    content = caf(tmp_path / "a.caf").read_bytes()
+    at = content.index(b"data")
+    tag = b"\0\0\0\1about\0data, all of it\0"
+    (tmp_path / "a.caf").write_bytes(content[:at] + b"info" + len(tag).to_bytes(8, "big") + tag + content[at:])
+    facts = audio.probe(tmp_path / "a.caf")
+    assert (facts["reason"], facts["duration"]) == (None, 0.5)
+
+
 def test_flac_that_goes_on_behind_its_announced_end_is_read_whole(tmp_path):
     whole, _ = audio.read(flac(tmp_path / "whole.flac"))
     few = flac(tmp_path / "few.flac", total=4000)

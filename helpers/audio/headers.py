@@ -51,7 +51,7 @@ def length_to_mend(path: Path) -> tuple[int, bytes, str]:
             return 0, b"", ""
         start += file.read(_HEAD - 4)
     size = path.stat().st_size
-    if start[:4] == b"caff" and (at := start.find(b"data", 8)) > 0:
+    if start[:4] == b"caff" and (at := _chunk(start, b"data")) > 0:
         told, there = int.from_bytes(start[at + 4 : at + 12], "big", signed=True), size - at - 12
         cut = _cut(told, there)
         return at + 4, (there.to_bytes(8, "big") if told < 0 or cut else b""), cut
@@ -65,9 +65,20 @@ def cut_wav(path: Path) -> str:
     """What is missing of the samples of a WAV, or ""; for codecs that libsndfile does not know."""
     with path.open("rb") as file:
         start = file.read(_HEAD)
-    at = start.find(b"data", 12)
+    at = _chunk(start, b"data")
     told, there = int.from_bytes(start[at + 4 : at + 8], "little"), path.stat().st_size - at - 8
-    return _cut(told, there + 1) if 0 < at and told < _OPEN_ENDED else ""  # one byte may be padding
+    return _cut(told, there + 1) if at and told < _OPEN_ENDED else ""  # one byte may be padding
+
+
+def _chunk(start: bytes, name: bytes) -> int:
+    """Where a chunk of a WAV or a CAF begins; 0 if it does not begin here."""
+    at, width, order = (8, 8, "big") if start[:4] == b"caff" else (12, 4, "little")
+    while at + 4 + width <= len(start):
+        if start[at : at + 4] == name:
+            return at
+        size = int.from_bytes(start[at + 4 : at + 4 + width], order)
+        at += 4 + width + size + (size % 2 if width == 4 else 0)
+    return 0
 
 
 def _cut(told: int, there: int) -> str:
