@@ -97,3 +97,15 @@ def test_cleaning_keeps_runs_and_downloaded_weights():
     recipe = (ROOT / "Makefile").read_text().split("\nclean:")[1].split("\n\n")[0]
     assert "rm -rf" in recipe and "runs" not in recipe.split("\n", 1)[1]
     assert "! -name pretrained" in recipe
+
+
+def test_the_numbers_of_the_sample_in_the_readme_are_those_of_the_committed_notebooks():
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("### On the sample")[2].partition("###")[0]
+    rows = re.findall(r"^\| ([^|]+) \| (\d\d) \| ([^|]+\)) \| ([^|]+\)) \|$", section, flags=re.MULTILINE)
+    assert len(rows) > 10
+    for model, name, *scores in rows:
+        (path,) = runner.select([name])
+        shown = " ".join("".join(output.get("data", {}).get("text/html", "")) + output.get("text", "")
+                         for cell in cells(read(path), "code") for output in cell.outputs)  # fmt: skip
+        for score in scores:
+            assert score.rstrip(")") in shown, (model, score)
