@@ -194,8 +194,10 @@ class _Done:
         for part in sorted(self.folder.glob("*.json")):
             with contextlib.suppress(OSError, ValueError):
                 table, found = pd.read_parquet(part.with_suffix(".parquet")), json.loads(part.read_text("utf-8"))
-                found = {name: fact for name, fact in found.items() if fact["state"] == states.get(name, "gone")}
-                tables, facts = [*tables, table[table["file"].isin(found)]], facts | found
+                current = {name for name, fact in found.items() if fact["state"] == states.get(name, "gone")}
+                current -= {*facts}  # two processes may have heard it
+                tables.append(table[table["file"].isin(current)])
+                facts |= {name: found[name] for name in current}
         return tables, facts
 
     def write(self, table: pd.DataFrame, facts: dict) -> None:
