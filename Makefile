@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Many containers set it; then every kernel would compile TensorFlow anew, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup sample data run test unit-tests series-tests notebook-tests lint lab notebooks results words lock clean clean-runs
+.PHONY: help setup sample data run test unit-tests notebook-tests lint lab notebooks results words lock clean clean-runs
 
 PRECISION ?= float32
 COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
@@ -53,13 +53,10 @@ run-%:
 
 test: setup lint  ## all that CI runs: unit tests, notebooks, parameterised runs
 	@$(BIN)/python -m helpers sample
-	@$(MAKE) --no-print-directory -j2 notebook-tests series-tests unit-tests
+	@$(MAKE) --no-print-directory -j2 unit-tests notebook-tests
 
 unit-tests:
-	@$(ONE_CORE) $(BIN)/python -m pytest --ignore tests/test_series.py
-
-series-tests:
-	@$(ONE_CORE) $(BIN)/python -m pytest tests/test_series.py
+	@$(ONE_CORE) $(BIN)/python -m pytest
 
 notebook-tests:
 	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
