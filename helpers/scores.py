@@ -63,7 +63,8 @@ def _interval(
     if share:
         low, high = _wilson(value, variance, t, effective, sizes.sum(axis=0) if counted else np.inf)
     else:
-        half = np.where(variance > 0, t * np.sqrt(variance), np.nan)  # of values that are all the same nothing is known
+        known = variance > 1e-24 * np.maximum(1, value**2)  # of values that are all the same nothing is
+        half = np.where(known, t * np.sqrt(variance), np.nan)
         low, high = value - half, value + half
     return value, np.where(few, np.nan, low), np.where(few, np.nan, high)
 

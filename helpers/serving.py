@@ -178,6 +178,8 @@ def _windows(path: Path, spec: Any, hop_seconds: float, facts: dict) -> Iterator
                 facts |= recording.facts
     except AudioError as error:
         facts |= {"reason": getattr(error, "reason", "not audio"), "detail": getattr(error, "detail", error)}
+    except (CourseError, ImportError, MemoryError):
+        raise  # no fault of this file
     except Exception as error:  # whatever a library says of one file, the others are heard
         facts |= {"reason": "not audio", "detail": f"{type(error).__name__}: {error}"}
 
@@ -202,7 +204,8 @@ class _Done:
 
     def write(self, table: pd.DataFrame, facts: dict) -> None:
         """Add a part."""
-        part = self.folder / f"{len([*self.folder.glob('*.json')]):06d}.json"
+        own = os.getpid()  # another process may hear the same folder
+        part = self.folder / f"{own}-{len([*self.folder.glob(f'{own}-*.json')]):06d}.json"
         with contextlib.suppress(OSError):  # where nothing can be kept, a kill costs all
             write_parquet(part.with_suffix(".parquet"), table)
             write_json(part, facts)  # last: its presence marks the part as whole
@@ -214,7 +217,8 @@ class _Done:
 
 def _key(run: Run, spec: Any, hop_seconds: float, folder: str | os.PathLike) -> str:
     files = [_state(path) for path in sorted(run.path.glob("*.*"))]
-    return base.digest(str(run.path), files, dataclasses.asdict(spec), hop_seconds, str(resolve(folder)), CODE)
+    how = dataclasses.asdict(spec), hop_seconds, CODE, audio.convert.ffmpeg()
+    return base.digest(str(run.path), files, str(resolve(folder)), how)
 
 
 def _state(path: Path) -> list[int] | None:

@@ -82,7 +82,11 @@ def test_a_notebook_begins_with_its_parameters_read_in_place(tmp_path):
 
 
 def test_parameters_may_be_annotated_and_computed(tmp_path):
-    cell = nbformat.v4.new_code_cell("limit: int = 3\nseed = 1 + 1\nfull = False  # or True")
+    cell = nbformat.v4.new_code_cell(
+        "limit: int = 3\nseed = 1 + 1\n%magic\nfull = pretrained = False\na, b = 1, 2\nd: int"
+    )
     cell.metadata["tags"] = ["parameters"]
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "own.ipynb")
-    assert parameters.defaults(tmp_path / "own.ipynb") == {"limit": 3, "seed": "1 + 1", "full": False}
+    assert parameters.defaults(tmp_path / "own.ipynb") == {
+        **{"limit": 3, "seed": "1 + 1", "full": False, "pretrained": False}
+    }

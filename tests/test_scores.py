@@ -267,7 +267,8 @@ def test_a_mean_of_shares_may_be_surer_than_its_clips():
 
 
 def test_a_level_is_no_share():
-    assert np.isnan(ends(scores.mean(np.ones(5), share=False))).all()  # nothing is known of their spread
+    for alike in (np.ones(5), np.full(10, 0.12), np.full(10, 2.44)):  # nothing is known of their spread
+        assert np.isnan(ends(scores.mean(alike, share=False))).all()
     values = np.random.default_rng(0).normal(3, 2, size=(9, 4))
     found = scores.mean(values, share=False)
     half = t.ppf(0.975, 8) * values.std(axis=0, ddof=1) / 3

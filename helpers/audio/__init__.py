@@ -199,6 +199,7 @@ def _source(path: Path) -> Iterator[tuple]:
                 sound = opened_files.enter_context(convert.Converted(path))
             except AudioError as error:
                 reason = "unknown codec" if "codec" in str(error).lower() else "truncated"
+                reason = "not audio" if "matches no streams" in str(error) else reason  # a film without sound
                 raise _error(path, reason, f"{codec}; ffmpeg says: {error}") from error
         if codec.endswith("in Ogg") and not headers.has_end_mark(path):
             cut = _NO_END

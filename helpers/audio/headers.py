@@ -88,13 +88,23 @@ def _cut(told: int, there: int) -> str:
 def _samples_of_flac(path: Path, block_size: int) -> int:
     """First sample of the last block of a FLAC (RFC 9639, section 9.1); 0 if no header of a block is found."""
     with path.open("rb") as file:
+        at = last = 0
+        while not last:  # blocks of metadata, up to the first of sound
+            file.seek(at or 4)
+            head = file.read(4)
+            at, last = (at or 4) + 4 + int.from_bytes(head[1:], "big"), len(head) < 4 or head[0] & 0x80
+        file.seek(at)
+        first = file.read(4)
         file.seek(max(0, path.stat().st_size - _TAIL))
         tail = file.read()
-    at = len(tail)
+    if len(first) < 4:
+        return 0
+    alike, at = (first[1], first[2] & 15, first[3] & 15), len(tail)
     while (at := max(tail.rfind(b"\xff\xf8", 0, at), tail.rfind(b"\xff\xf9", 0, at))) >= 0:
         block = tail[at : at + 16]
         longer = next((bit for bit in range(8) if not block[4] & (0x80 >> bit)), 8) if len(block) == 16 else 8
-        if longer < 8 and longer != 1 and not block[3] & 1:
+        # As in the first block: kind of numbers, rate, size of a sample.
+        if longer < 8 and longer != 1 and (block[1], block[2] & 15, block[3] & 15) == alike:
             number = block[4] & (0x7F >> longer)
             for byte in block[5 : 4 + max(1, longer)]:
                 number = number << 6 | byte & 0x3F

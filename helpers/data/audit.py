@@ -171,15 +171,16 @@ def _examined(path: str) -> dict:
 def _judge() -> str:
     """Fingerprint of the code that judges, so that no old verdict is reused."""
     code = [file.read_text("utf-8") for file in sorted(Path(audio.__file__).parent.glob("*.py"))]
-    return base.digest(code, soundfile.__libsndfile_version__, audio.convert.ffmpeg())
+    return base.digest(code, soundfile.__libsndfile_version__)
 
 
 def _signature(path: str) -> str:
+    judge = f"{_judge()} {audio.convert.ffmpeg() or 'no ffmpeg'}"
     try:
         state = os.stat(path)
     except OSError:
-        return f"{_judge()} missing"
-    return f"{_judge()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+        return f"{judge} missing"
+    return f"{judge} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
 def _read_store(store: Path) -> dict[str, dict]:

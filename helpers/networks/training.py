@@ -149,7 +149,8 @@ def cross_validate(
         started = time.perf_counter()
         probabilities, model, details = fit(round_)
         details = {"round": round_.name, "seconds": round(time.perf_counter() - started, 2), **details}
-        trained = np.isin(classes, manifest["label"].to_numpy(object)[round_.development])
+        known = {*manifest["label"].to_numpy(object)[round_.development]}
+        trained = np.array([of in known for of in classes])
         probabilities = np.where(trained, probabilities, 0.0)
         try:
             table = scores.prediction_table(manifest, round_.test, probabilities, classes, round_.name)
@@ -175,7 +176,8 @@ def _say_unscored(name: str, manifest: pd.DataFrame, rounds: Sequence[data.Round
     """Say which classes were not scored, and which test clips could only be got wrong."""
     label, untrained = manifest["label"].to_numpy(object), Counter()
     for round_ in rounds:
-        untrained.update(label[round_.test][~np.isin(label[round_.test], label[round_.development])])
+        known = {*label[round_.development]}
+        untrained.update(name for name in label[round_.test] if name not in known)
     if unscored := sorted({*label} - {None}.union(*(label[round_.test] for round_ in rounds))):
         print(f"{name}: not scored, as no test clip is of them: {', '.join(unscored)}")
     for of, n in sorted(untrained.items()):

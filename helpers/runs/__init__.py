@@ -89,6 +89,10 @@ def _whole(path: Path) -> Iterator[Path]:
     """Say which file of a run it is that cannot be read."""
     try:
         yield path
+    except (ImportError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise CourseError(f"{short(path)} cannot be read: you may not.") from error
     except Exception as error:  # each library has its own for a damaged file
         raise CourseError(
             f"{short(path)} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:120]}). "
@@ -105,7 +109,8 @@ def begin(notebook: str, namespace: dict) -> Path:
     for name in parameters.defaults(ROOT / "notebooks" / f"{notebook}.ipynb"):
         if name in namespace:
             namespace[name] = parameters.read(name, namespace[name])
-    place = folder(namespace["run_dir"], notebook, namespace["dataset"], namespace["data_dir"])
+    run_dir, dataset, data_dir = map(namespace.get, ("run_dir", "dataset", "data_dir"))
+    place = folder(run_dir, notebook, dataset, data_dir)
     for needed, advice in ((place, "Give another run_dir."), (CACHE, "Copy the course to where you may write.")):
         try:
             needed.mkdir(parents=True, exist_ok=True)
@@ -114,7 +119,7 @@ def begin(notebook: str, namespace: dict) -> Path:
             raise CourseError(f"Cannot write to {short(needed)}: {error.strerror}. {advice}") from error
     if place not in _BEGUN:
         lock = FileLock(place / ".lock")
-        with contextlib.suppress(NotImplementedError):  # a file system without locks
+        with contextlib.suppress(NotImplementedError, OSError):  # a file system without locks
             try:
                 lock.acquire(timeout=0)
             except Timeout:

@@ -79,12 +79,17 @@ def defaults(notebook: str | os.PathLike) -> dict:
     """Names and defaults of a notebook's parameters, from the cell that is tagged so; no plain value stays text."""
     cells = nbformat.read(notebook, as_version=4).cells
     tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    found = {}
-    for line in (line for source in tagged for line in ast.parse(source).body):
-        if isinstance(line, ast.Assign | ast.AnnAssign):
-            name = getattr(line, "target", None) or line.targets[0]
-            try:
-                found[name.id] = ast.literal_eval(line.value)
-            except (ValueError, TypeError):
-                found[name.id] = ast.unparse(line.value)
+    found, lines = {}, [line for source in tagged for line in source.splitlines() if not line.startswith(("%", "!"))]
+    try:
+        statements = ast.parse("\n".join(lines)).body
+    except SyntaxError as error:
+        raise CourseError(f"{notebook}: the cell of parameters is no Python ({error}).") from error
+    for line in statements:
+        if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
+            for target in getattr(line, "targets", None) or [line.target]:
+                if isinstance(target, ast.Name):
+                    try:
+                        found[target.id] = ast.literal_eval(line.value)
+                    except (ValueError, TypeError):
+                        found[target.id] = ast.unparse(line.value)
     return found
