@@ -170,3 +170,15 @@ def test_what_differs_in_every_run_is_taken_out_of_the_outputs():
     for notebook in notebooks:
         runner._tidy(notebook)
     assert notebooks[0] == notebooks[1]
+
+
+def test_greetings_of_kernels_are_kept_back_and_all_else_is_passed_on(tmp_path, capfd):
+    """Written past the notebook, as compiled libraries do."""
+    book = nbformat.read(runner.ROOT / "notebooks" / "template.ipynb", as_version=4)
+    words = ("I0000 00:00:1 port.cc:153] oneDNN custom operations are on", "before absl::InitializeLog()", "a crash")
+    source = f"import sys\nfor words in {words}:\n    print(words, file=sys.__stderr__, flush=True)"
+    book.cells = [nbformat.v4.new_code_cell(source)]
+    nbformat.write(book, tmp_path / "loud.ipynb")
+    runner.run([tmp_path / "loud.ipynb"], tmp_path / "out")
+    said = capfd.readouterr().err
+    assert "a crash" in said and "oneDNN" not in said and "absl" not in said

@@ -320,3 +320,12 @@ def test_an_interval_that_cannot_be_given_survives_the_file(tmp_path, manifest):
         two["accuracy"]
     )
     assert "too few groups" in board.readable(board.table(tmp_path))["accuracy"].item()
+
+
+def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, capsys):
+    """As flock answers on some network drives."""
+    monkeypatch.setattr(runs.FileLock, "acquire", Mock(side_effect=OSError(37, "No locks available")))
+    cell = parameters.defaults(ROOT / "notebooks" / "template.ipynb") | {"run_dir": str(tmp_path)}
+    assert runs.begin("template", cell) == tmp_path
+    assert f"no locks: let no other process record in {tmp_path}" in capsys.readouterr().out
+    runs.record(tmp_path, {}, {})

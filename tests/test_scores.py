@@ -343,6 +343,14 @@ def test_two_models_that_are_equally_good_seldom_seem_different(n_groups):
     assert np.mean(found) <= 0.07
 
 
+def test_only_groups_on_which_two_models_differ_speak_for_one_of_them():
+    """Four of twenty for the one, none for the other: a flip of signs gives p = 2 / 16, and 0 lies in the interval."""
+    table = pd.DataFrame({"clip_id": range(20), "label": "a", "predicted": ["a"] * 4 + ["b"] * 16})
+    gain = scores.difference(table, table.assign(predicted="b"))
+    half = t.ppf(0.975, 3) * np.std([1] * 4 + [0] * 16, ddof=1) / np.sqrt(20)
+    assert (gain["value"], *ends(gain)) == pytest.approx((0.2, 0.2 - half, 0.2 + half)) and gain["low"] < 0
+
+
 def test_a_difference_that_is_there_is_found():
     rng, found = np.random.default_rng(0), []
     for _ in range(100):

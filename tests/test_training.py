@@ -90,5 +90,5 @@ def test_classes_that_could_not_be_scored_are_said(manifest, capsys):
     training._say_unscored("cnn", manifest, [data.Round("one", train, train[:0], test, train[:0])])
     assert capsys.readouterr().out.splitlines() == [
         "cnn: not scored, as no test clip is of them: b, c",
-        f"cnn: {len(test)} test clips of a could only be got wrong, as no training clip is of that class",
+        f"cnn: {len(test)} test clips of a were scored without a training clip of that class",
     ]

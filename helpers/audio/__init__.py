@@ -185,9 +185,8 @@ def _source(path: Path) -> Iterator[tuple]:
         try:
             with quiet():
                 sound = opened_files.enter_context(_Sequential(file))
-            codec = (
-                "VOC in several segments" if "multi-segment" in sound.extra_info else ""
-            )  # their heads become clicks
+            # libsndfile plays the heads of the segments, as clicks.
+            codec = "VOC in several segments" if "multi-segment" in sound.extra_info else ""
         except sf.LibsndfileError as error:
             reason, codec = headers.undecodable(path, error)
             if reason != "unknown codec":
@@ -214,8 +213,8 @@ def probe(path: str | os.PathLike) -> dict:
     Gives `reason` it cannot be used (a word of `helpers.data.audit.ADVICE`, or None) with `detail`; `sr`
     (Hz), `channels`, `duration` (s), `peak` and `rms` of what is heard: the mean of the channels without its constant
     part, the `offset` (full scale is 1); `mixdown`, the level of that mean beside that of the channels (0 where they
-    cancel); `highest` sample of all, `clipped` (share of samples at full scale), `digest` (of the samples), and
-    `open_ended`: nothing tells its length, a cut could not be noticed.
+    cancel); `highest` sample of all, `clipped` (share of samples at full scale), `digest` (of the samples), `converted`
+    (the codec, if ffmpeg decodes it), and `open_ended`: nothing tells its length, a cut could not be noticed.
     """
     try:
         with opened(path) as recording:

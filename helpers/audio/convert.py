@@ -30,8 +30,9 @@ class Converted:
         self._ffmpeg = subprocess.Popen([ffmpeg(), *how], stdout=subprocess.PIPE, stderr=self._notes)
         header = self._ffmpeg.stdout.read(24)
         if len(header) < 24:
-            self.close()
-            raise AudioError(self.said() or "ffmpeg gives no samples")
+            self._ffmpeg.wait()
+            with self:
+                raise AudioError(self.said() or "ffmpeg gives no samples")
         at, _, _, self.samplerate, self.channels = (int.from_bytes(header[n : n + 4], "big") for n in range(4, 24, 4))
         self._ffmpeg.stdout.read(at - 24)
 
@@ -53,11 +54,7 @@ class Converted:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-        self._notes.close()
-
-    def close(self) -> None:
-        """End the program, though it may not be at its end."""
         self._ffmpeg.stdout.close()
-        self._ffmpeg.kill()
+        self._ffmpeg.kill()  # it may not be at its end
         self._ffmpeg.wait()
+        self._notes.close()

@@ -88,11 +88,11 @@ def _cut(told: int, there: int) -> str:
 def _samples_of_flac(path: Path, block_size: int) -> int:
     """First sample of the last block of a FLAC (RFC 9639, section 9.1); 0 if no header of a block is found."""
     with path.open("rb") as file:
-        at = last = 0
+        at, last = 4, False
         while not last:  # blocks of metadata, up to the first of sound
-            file.seek(at or 4)
+            file.seek(at)
             head = file.read(4)
-            at, last = (at or 4) + 4 + int.from_bytes(head[1:], "big"), len(head) < 4 or head[0] & 0x80
+            at, last = at + 4 + int.from_bytes(head[1:], "big"), len(head) < 4 or bool(head[0] & 0x80)
         file.seek(at)
         first = file.read(4)
         file.seek(max(0, path.stat().st_size - _TAIL))
@@ -133,11 +133,11 @@ def bytes_unsaid(path: Path) -> int:
     """Bytes behind a WAV header whose size fields are 0, as a recorder leaves that lost its power; else 0."""
     with path.open("rb") as file:
         start = file.read(_HEAD)
-    at = start.find(b"data\0\0\0\0") + 8
-    following = start[at : at + 4]
-    if start[:4] != b"RIFF" or at < 8 or (following.isalpha() and following.isascii()):  # the name of a next chunk
+    at = _chunk(start, b"data") if start[:4] == b"RIFF" else 0
+    following = start[at + 8 : at + 12]
+    if not at or any(start[at + 4 : at + 8]) or (following.isalpha() and following.isascii()):  # name of a next chunk
         return 0
-    return path.stat().st_size - at
+    return path.stat().st_size - at - 8
 
 
 def says_length(path: Path) -> bool:
@@ -162,7 +162,7 @@ def undecodable(path: Path, error: sf.LibsndfileError) -> tuple[str, str]:
     if codec := _codec(start):
         return "unknown codec", codec
     message = str(getattr(error, "error_string", "") or error).strip()
-    if start[8:12] == b"WAVE" and b"data" in start:
+    if start[8:12] == b"WAVE" and _chunk(start, b"data"):
         return "not audio", f"a damaged WAV header ({message})"
     if start[:4] == b"RIFF" and start[8:12] in (b"WAVE", b""):
         return "header only", f"an incomplete WAV header in {size:,} bytes"
@@ -190,7 +190,7 @@ def _codec(start: bytes) -> str:
     if start[:4] == b"fLaC" and len(start) > 22:
         bits = ((start[20] & 1) << 4 | start[21] >> 4) + 1  # of a sample, in the first block of metadata
         return "" if bits in (8, 16, 24) else f"FLAC of {bits} bits"
-    if start[8:12] == b"WAVE" and (at := start.find(b"fmt ")) > 0 and b"data" in start:
+    if start[8:12] == b"WAVE" and (at := _chunk(start, b"fmt ")) and _chunk(start, b"data"):
         tag, bits, kind = (int.from_bytes(start[at + place : at + place + 2], "little") for place in (8, 22, 32))
         tag = kind if tag == 0xFFFE else tag  # "extensible": its kind stands further on
         if (tag, bits) in [(1, 8), (1, 16), (1, 24), (1, 32), (3, 32), (3, 64)]:

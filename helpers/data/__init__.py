@@ -24,7 +24,7 @@ from helpers.base import CourseError, short
 from helpers.data import esc10, esc50, folder, fsd50k, fsdkaggle2018, speech_commands, tut2017
 from helpers.data.audit import audit, examine
 from helpers.data.declare import draw
-from helpers.data.splits import Round, groups, inner_folds, make_folds, rounds, shared_groups
+from helpers.data.splits import Round, groups, inner_folds, make_folds, rounds, shared_groups, untrained
 
 _COLUMNS = ["clip_id", "path", "label", "split", "fold", "group", "duration"]
 _SPLITS = ("train", "validation", "test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,12 @@ def shared_groups(manifest: pd.DataFrame, one: np.ndarray, other: np.ndarray) ->
     """Groups that have clips among both sets of rows (an empty list is what a split should give)."""
     group = groups(manifest)
     return sorted(set(group[one]) & set(group[other]))
+
+
+def untrained(label: np.ndarray, round_: Round) -> Counter:
+    """Classes that a round tests without a training clip, with their number of test clips."""
+    known = {*label[round_.train]}
+    return Counter(name for name in label[round_.test] if name not in known)
 
 
 def make_folds(manifest: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> np.ndarray:
@@ -181,6 +188,6 @@ def _clean(table: pd.DataFrame, positions: np.ndarray, name: str, train, validat
             raise CourseError(
                 f"Round {name} has no {side} clips once groups are kept apart; use more clips or a larger `limit`."
             )
-    if unknown := sorted(set(table["label"].iloc[test]) - set(table["label"].iloc[train])):
-        print(f"Note: round {name} tests {', '.join(unknown)} without a training clip; they can only be got wrong.")
+    if unknown := sorted(untrained(table["label"].to_numpy(object), Round(name, train, validation, test, set_aside))):
+        print(f"Note: round {name} tests {', '.join(unknown)} without a training clip.")
     return Round(name, positions[train], positions[validation], positions[test], np.sort(positions[set_aside]))

@@ -127,9 +127,8 @@ def cross_validate(
     """Train and score one model in every round, and record the run, with the model of the first round.
 
     `fit` takes a Round and returns the probabilities of its test rows [shape=(n_test, n_classes)] with classes in
-    alphabetical order (0 is taken for those without a training clip), the trained model, and details worth keeping. A
-    run or a round is kept as long as `params`, the notebook's functions that `fit` comes to, recordings, labels, rounds
-    and the code of this package are the same.
+    alphabetical order, the trained model, and details worth keeping. A run or a round is kept as long as `params`, the
+    notebook's functions that `fit` comes to, recordings, labels, rounds and the code of this package are the same.
     """
     # One prediction function per model is what we want; TensorFlow takes it for a mistake and would say so each time.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -149,9 +148,6 @@ def cross_validate(
         started = time.perf_counter()
         probabilities, model, details = fit(round_)
         details = {"round": round_.name, "seconds": round(time.perf_counter() - started, 2), **details}
-        known = {*manifest["label"].to_numpy(object)[round_.development]}
-        trained = np.array([of in known for of in classes])
-        probabilities = np.where(trained, probabilities, 0.0)
         try:
             table = scores.prediction_table(manifest, round_.test, probabilities, classes, round_.name)
         except CourseError as error:
@@ -173,15 +169,12 @@ def cross_validate(
 
 
 def _say_unscored(name: str, manifest: pd.DataFrame, rounds: Sequence[data.Round]) -> None:
-    """Say which classes were not scored, and which test clips could only be got wrong."""
-    label, untrained = manifest["label"].to_numpy(object), Counter()
-    for round_ in rounds:
-        known = {*label[round_.development]}
-        untrained.update(name for name in label[round_.test] if name not in known)
+    """Say which classes were not scored, and which were scored without a training clip."""
+    label = manifest["label"].to_numpy(object)
     if unscored := sorted({*label} - {None}.union(*(label[round_.test] for round_ in rounds))):
         print(f"{name}: not scored, as no test clip is of them: {', '.join(unscored)}")
-    for of, n in sorted(untrained.items()):
-        print(f"{name}: {n} test clips of {of} could only be got wrong, as no training clip is of that class")
+    for of, n in sorted(sum((data.untrained(label, round_) for round_ in rounds), Counter()).items()):
+        print(f"{name}: {n} test clips of {of} were scored without a training clip of that class")
 
 
 def _key(manifest: pd.DataFrame, rounds: Sequence[data.Round], fit: Callable, params: dict) -> str:

@@ -51,7 +51,10 @@ class Run:
     def predictions(self) -> pd.DataFrame:
         """Table of clip_id, label, predicted, fold, and p_<class> for every class."""
         with _whole(self.path / "predictions.parquet") as file:
-            return pd.read_parquet(file).set_index(["clip_id", "label", "predicted", "fold"]).reset_index()
+            table = pd.read_parquet(file)
+            if lacking := {"clip_id", "label", "predicted", "fold"} - {*table}:
+                raise KeyError(f"it has no {', '.join(sorted(lacking))}")
+            return table
 
     @property
     def classes(self) -> list[str]:
@@ -119,14 +122,15 @@ def begin(notebook: str, namespace: dict) -> Path:
             raise CourseError(f"Cannot write to {short(needed)}: {error.strerror}. {advice}") from error
     if place not in _BEGUN:
         lock = FileLock(place / ".lock")
-        with contextlib.suppress(NotImplementedError, OSError):  # a file system without locks
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise CourseError(
-                    f"Another process is at work in {short(place)}. Wait for it, stop it (an open notebook's kernel "
-                    "counts), or give another run_dir."
-                ) from None
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise CourseError(
+                f"Another process is at work in {short(place)}. Wait for it, stop it (an open notebook's kernel "
+                "counts), or give another run_dir."
+            ) from None
+        except (NotImplementedError, OSError):
+            print(f"This file system has no locks: let no other process record in {short(place)} meanwhile.")
         _BEGUN[place] = lock
     return place
 
