@@ -44,22 +44,24 @@ run: setup  ## run the series on the sample: executed notebooks, figures, leader
 
 # Two notebooks at a time, the longest first, on one core each: networks as small as ours hardly use a second one.
 ONE_CORE := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+# On the embedded sample, also where real recordings are at hand.
+ON_SAMPLE := COURSE_SAMPLE=1
 LONGEST := 07 04 03 05
 SERIES := $(LONGEST) $(filter-out $(LONGEST),$(shell ls -r notebooks | grep -o '^[0-9][0-9]'))
 run-06: run-03 run-05
 run-10: run-07
 run-%:
-	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run $*
+	@COURSE_BATCH=1 $(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m helpers run $*
 
 test: setup lint  ## all that CI runs: unit tests, notebooks, parameterised runs
 	@$(BIN)/python -m helpers sample
 	@$(MAKE) --no-print-directory -j2 unit-tests notebook-tests
 
 unit-tests:
-	@$(ONE_CORE) $(BIN)/python -m pytest
+	@$(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest
 
 notebook-tests:
-	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+	@COURSE_BATCH=1 $(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 lint: setup  ## check style and docstrings
 	@$(BIN)/ruff check .
@@ -68,8 +70,8 @@ lint: setup  ## check style and docstrings
 lab: setup  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
-notebooks: setup  ## run the notebooks on the sample and keep the outputs in them
-	@$(BIN)/python -m helpers run --refresh
+notebooks: setup  ## run the notebooks, on real recordings where `make data` has put them, and keep the outputs
+	@COURSE_BATCH=1 $(BIN)/python -m helpers run --refresh
 
 results: setup  ## the README's tables on real recordings: make results DATA=path/to/ESC-50-master [WEIGHTS=folder]
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make results DATA=path/to/ESC-50-master"; exit 2; }

@@ -10,7 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import Image, display
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix
 
 from helpers.base import replace_with
@@ -25,6 +27,8 @@ LINES = [
     ((0, (1, 3)), "x"),
     ((0, (3, 1, 1, 1)), "P"),
 ]
+# Okabe and Ito's colours, which colour-blind readers tell apart; the yellow is left out, too faint for lines.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy"}
 
 
@@ -32,52 +36,74 @@ def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
     """Write a figure to run_dir/figures/<name>.png, atomically."""
     path = Path(run_dir) / "figures" / f"{name}.png"
     with replace_with(path) as temporary:
-        fig.savefig(temporary, dpi=100, bbox_inches="tight", metadata={"Software": None})
+        fig.savefig(temporary, dpi=110, bbox_inches="tight", metadata={"Software": None})
     return path
 
 
-def spectrogram(values: np.ndarray, ax: plt.Axes, seconds: float, title: str, rows: str, unit: str = "dB") -> None:
-    """Draw one spectrogram-like picture [shape=(rows, frames)], time in seconds, with its colour bar."""
-    image = ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(values)))
+def show(fig: Figure, run_dir: str | os.PathLike, name: str, alt: str) -> None:
+    """Save a figure as `save` does and show the file; `alt` says in words what is seen, for those who do not see it."""
+    display(Image(save(fig, run_dir, name).read_bytes(), alt=alt))
+    plt.close(fig)
+
+
+def spectrogram(
+    values: np.ndarray,
+    ax: plt.Axes,
+    seconds: float,
+    title: str,
+    rows: str,
+    unit: str = "dB",
+    frequencies: np.ndarray | None = None,
+    **limits: float,
+) -> None:
+    """Draw one spectrogram-like picture [shape=(rows, frames)], time in seconds, with its colour bar.
+
+    `frequencies` (Hz, one per row) label the rows in kHz; `limits` are vmin and vmax, for panels that are compared.
+    """
+    extent = (0, seconds, 0, len(values))
+    image = ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=extent, **limits)
     ax.set(title=title, xlabel="time, s", ylabel=rows)
+    if frequencies is not None:
+        _hertz_axis(ax, frequencies)
     ax.figure.colorbar(image, ax=ax, label=unit)
 
 
 def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
-    """Confusion matrix twice: counts, and each row divided by its sum (so the diagonal is the recall)."""
+    """Confusion matrix: clips as numbers, the share of each label's clips as shade (so the diagonal is the recall)."""
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=classes)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    numbers = len(classes) <= 15
-    size = max(3.6, 0.42 * len(classes) + 1.5)
-    fig, axes = plt.subplots(1, 2, figsize=(2.1 * size, size), sharey=True, layout="constrained")
-    options = dict(cmap="Greys", square=True, xticklabels=classes, yticklabels=classes, cbar=False, annot=numbers)
-    sns.heatmap(counts, ax=axes[0], fmt="d", **options)
-    sns.heatmap(shares, ax=axes[1], fmt=".2f", vmin=0, vmax=1, annot_kws={"size": 8}, **options)
-    axes[0].set(title=f"{title}: clips (n = {len(predictions)})", xlabel="predicted", ylabel="label")
-    axes[1].set(title="share of the label's clips", xlabel="predicted", ylabel="")
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    numbers = np.where(counts > 0, counts, "").astype(str) if len(classes) <= 15 else False
+    size = max(4.0, 0.5 * len(classes) + 1.5)
+    fig, ax = plt.subplots(figsize=(1.2 * size, size), layout="constrained")
+    options = dict(cmap="Greys", vmin=0, vmax=100, square=True, xticklabels=classes, yticklabels=classes, fmt="s")
+    sns.heatmap(shares, ax=ax, annot=numbers, cbar_kws={"label": "% of the label's clips"}, **options)
+    ax.set(title=f"{title}: clips (n = {len(predictions)})", xlabel="predicted", ylabel="label")
     return fig
 
 
 def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None = None) -> Figure:
-    """One metric of several runs as points with their intervals, best on top."""
+    """One metric of several runs in percent, as points with their intervals, best on top."""
     ordered = sorted(recorded, key=lambda name: recorded[name].metrics[metric]["value"])
     fig, ax = plt.subplots(figsize=(7.5, 0.45 * len(ordered) + 1.3), layout="constrained")
     for height, name in enumerate(ordered):
         value = recorded[name].metrics[metric]
-        ax.plot([value["low"], value["high"]], [height, height], color="0.5", linewidth=3, solid_capstyle="butt")
-        ax.plot(value["value"], height, "o", color="black")
+        ends = [100 * value["low"], 100 * value["high"]]
+        ax.plot(ends, [height, height], color="0.5", linewidth=3, solid_capstyle="butt")
+        ax.plot(100 * value["value"], height, "o", color=COLOURS[0])
     if chance is not None:
-        ax.axvline(chance, color="black", linestyle=":", label="nothing learnt")
+        ax.axvline(100 * chance, color="black", linestyle=":", label="nothing learnt")
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)  # above the axes, clear of the points
     n = recorded[ordered[0]].metrics[metric]["n"]
     ax.set_yticks(range(len(ordered)), ordered)
-    ax.set(xlim=(0, 1), xlabel=f"{_NAMES.get(metric, metric)} on {n} test clips (95 % interval)")
+    ax.set(xlim=(0, 100), xlabel=f"{_NAMES.get(metric, metric)}, % of {n} test clips (95 % interval)")
     return fig
 
 
-def learning_curves(histories: Mapping[str, Mapping[str, list[float]]]) -> Figure:
-    """Loss in training and validation, epoch by epoch, of several models side by side."""
+def learning_curves(
+    histories: Mapping[str, Mapping[str, list[float]]], quantity: str = "loss", chance: float | None = None
+) -> Figure:
+    """Loss, or another `quantity` that Keras recorded, in training and validation, of several models side by side."""
     columns = min(3, len(histories))
     rows = -(-len(histories) // columns)
     fig, axes = plt.subplots(
@@ -85,14 +111,20 @@ def learning_curves(histories: Mapping[str, Mapping[str, list[float]]]) -> Figur
     )
     for ax in axes.flat[len(histories) :]:
         ax.axis("off")
+    percent = 1 if "loss" in quantity else 100
     for ax, (name, history) in zip(axes.flat, histories.items(), strict=False):
-        epochs = np.arange(1, len(history["loss"]) + 1)
-        ax.plot(epochs, history["loss"], "-", color="black", label="training")
-        if "val_loss" in history:
-            ax.plot(epochs, history["val_loss"], "--", color="0.45", label="validation")
+        epochs = np.arange(1, len(history[quantity]) + 1)
+        ax.plot(epochs, percent * np.asarray(history[quantity]), "-", color=COLOURS[0], label="training")
+        if f"val_{quantity}" in history:
+            ax.plot(
+                epochs, percent * np.asarray(history[f"val_{quantity}"]), "--", color=COLOURS[1], label="validation"
+            )
+        if chance is not None:
+            ax.axhline(percent * chance, color="black", linestyle=":", linewidth=1, label="chance")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(title=name, xlabel="epoch")
     for ax in axes[:, 0]:
-        ax.set_ylabel("loss (cross-entropy)")
+        ax.set_ylabel("loss (cross-entropy)" if quantity == "loss" else f"{quantity}, %")
     axes[0, 0].legend()
     return fig
 
@@ -153,13 +185,19 @@ _SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def grid(
-    names: Sequence[str], xlabel: str, ylabel: str, height: float = 1.8, sharey: bool = True
+    names: Sequence[str],
+    xlabel: str,
+    ylabel: str,
+    height: float = 1.8,
+    sharey: bool = True,
+    sharex: bool = True,
+    columns: int = _COLUMNS,
 ) -> tuple[Figure, dict[str, plt.Axes]]:
-    """Lay out one titled panel per name, four to a row."""
-    columns = min(_COLUMNS, len(names))
+    """Lay out one titled panel per name, so many to a row."""
+    columns = min(columns, len(names))
     rows = -(-len(names) // columns)
     fig, axes = plt.subplots(
-        rows, columns, figsize=(8.5, height * rows + 0.3), sharex=True, sharey=sharey, squeeze=False,
+        rows, columns, figsize=(9.5, height * rows + 0.3), sharex=sharex, sharey=sharey, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for ax in axes.flat[len(names) :]:
@@ -177,22 +215,23 @@ def grid(
 
 def gallery(
     pictures: Mapping[str, np.ndarray],
-    seconds: float,
+    seconds: float | Mapping[str, float],
     rows: str,
     unit: str = "",
     frequencies: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    cmap: str = "magma",
 ) -> Figure:
-    """Spectrogram-like pictures beside each other, on one colour scale."""
+    """Spectrogram-like pictures beside each other, on one colour scale (around zero, where it has two sides)."""
     low, high = np.percentile(np.concatenate([values.ravel() for values in pictures.values()]), [5, 98])
-    # Few shades and few pixels: no eye tells more apart in a panel this small, and the saved notebook is half as large.
-    colours = plt.get_cmap("magma", 12)
-    fig, axes = grid(list(pictures), "time, s", rows, height=1.5, sharey=not isinstance(frequencies, Mapping))
-    fig.set_dpi(80)
+    if cmap != "magma":
+        low, high = -max(-low, high), max(-low, high)
+    fig, axes = grid(
+        list(pictures), "time, s", rows, height=2.0, sharey=not isinstance(frequencies, Mapping),
+        sharex=not isinstance(seconds, Mapping), columns=min(3, len(pictures)),
+    )  # fmt: skip
     for name, values in pictures.items():
-        extent = (0, seconds, 0, len(values))
-        image = axes[name].imshow(
-            values, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, extent=extent
-        )
+        extent = (0, seconds[name] if isinstance(seconds, Mapping) else seconds, 0, len(values))
+        image = axes[name].imshow(values, origin="lower", aspect="auto", cmap=cmap, vmin=low, vmax=high, extent=extent)
         if frequencies is not None:
             _hertz_axis(axes[name], frequencies[name] if isinstance(frequencies, Mapping) else frequencies)
     fig.colorbar(image, ax=list(axes.values()), label=unit, extend="both", shrink=0.9, pad=0.01)
@@ -212,13 +251,12 @@ def _hertz_axis(ax: plt.Axes, frequencies: np.ndarray) -> None:
 
 
 def markers(n: int) -> list[dict]:
-    """Give options of `Axes.scatter` for `n` classes that differ in shape and filling, so without any colour."""
-    fills = ("white", "black", "0.65")
+    """Give options of `Axes.scatter` for `n` classes that differ in colour and in shape, so also without colour."""
     return [
         {
             "marker": _SHAPES[i % len(_SHAPES)],
-            "facecolor": fills[(i + i // len(_SHAPES)) % len(fills)],
-            "edgecolor": "black",
+            "facecolor": "white" if i // len(_SHAPES) % 2 else COLOURS[i % len(COLOURS)],
+            "edgecolor": COLOURS[i % len(COLOURS)],
         }
         for i in range(n)
     ]

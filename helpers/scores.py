@@ -207,8 +207,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: [text(row, name) for _, row in table.iterrows()] for name in _PARTS}, table.index)
 
 
-def difference(one: pd.DataFrame, other: pd.DataFrame, group=None) -> dict:
-    """Accuracy of `one` minus that of `other` on the clips both have seen; `group` maps clip_id to group.
+def difference(one: pd.DataFrame, other: pd.DataFrame, group=None, metric: str = "accuracy") -> dict:
+    """Accuracy, or another metric, of `one` minus that of `other` on the clips both saw; `group` maps clip_id to group.
 
     Two intervals that overlap say little about a difference; on the same clips the difference itself has a spread.
     Student's t is that of the groups on which the two differ: the others speak for neither.
@@ -218,12 +218,19 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, group=None) -> dict:
     both = one.merge(other, on="clip_id", suffixes=("_one", "_other"))
     if not len(both):
         raise CourseError("The two tables of predictions have no clip in common.")
-    hit_one, hit_other = (both[f"predicted_{who}"] == both[f"label_{who}"] for who in ("one", "other"))
     member = _members(None if group is None else both["clip_id"].map(group), len(both))
-    gain, size = (np.bincount(member, of) for of in (hit_one.astype(float) - hit_other, np.ones(len(both))))
-    value, without = gain.sum() / len(both), (gain.sum() - gain) / np.maximum(len(both) - size, 1e-12)
+    classes = pd.unique(both[["label_one", "predicted_one", "label_other", "predicted_other"]].to_numpy().ravel())
+    matrices = np.zeros((member.max() + 1, 2, len(classes), len(classes)))
+    for number, who in enumerate(("one", "other")):
+        true, guess = (pd.Categorical(both[f"{what}_{who}"], classes).codes for what in ("label", "predicted"))
+        np.add.at(matrices, (member, number, true, guess), 1)
+    size, total, column = matrices[:, 0].sum(axis=(1, 2)), matrices.sum(axis=0), _METRICS.index(metric)
+    with np.errstate(invalid="ignore", divide="ignore"):  # nothing is left without the only group
+        value, without = (np.subtract(*np.moveaxis(_macro(of)[..., column], -1, 0)) for of in (total, total - matrices))
+    hits = np.trace(matrices, axis1=2, axis2=3)
+    differ = hits[:, 0] != hits[:, 1] if metric == "accuracy" else (matrices[:, 0] != matrices[:, 1]).any(axis=(1, 2))
     variance, t_all, effective, few = _spread(value, without, size)
-    _, t, _, _ = _spread(value, without, np.where(gain, size, 0))
+    _, t, _, _ = _spread(value, without, np.where(differ, size, 0))
     low, high = value - t * np.sqrt(variance), value + t * np.sqrt(variance)
     if variance <= 1e-15:  # they differ nowhere, or everywhere alike
         ends = _wilson(abs(value), variance, t_all, effective, len(both))

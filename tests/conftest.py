@@ -11,6 +11,7 @@ from helpers.audio import convert
 from helpers.base import DATA
 
 sys.path.append(str(DATA))  # where the recipe of the sample lies
+os.environ["COURSE_SAMPLE"] = "1"  # also where real recordings are at hand
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 

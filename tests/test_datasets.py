@@ -1,5 +1,6 @@
 """The loaders, on tiny trees whose content is known, and on real ones where REAL_DATA points to them."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pandas as pd
 import pytest
 import trees
 
-from helpers import data
+from helpers import base, data
 from helpers.base import CourseError, DataMissing
+from helpers.data import esc10
+from helpers.data.declare import RemoteFile
 
 ESC10 = {"esc10_only": True}
 
@@ -467,3 +470,23 @@ def test_classes_that_look_alike_are_said(tmp_path):
     manifest = data.load("folder", tmp_path)
     assert manifest["label"].nunique() == 5
     assert r"'Cafe\u0301' and 'Caf\xe9'; 'Dog' and 'dog '. If they are one" in data.about(manifest)
+
+
+def test_recordings_at_hand_are_those_whose_download_is_complete(tmp_path, monkeypatch):
+    remote = RemoteFile("https://nowhere.org/x.zip", "ESC-10", hash="sha256:0")
+    monkeypatch.setattr(esc10, "INFO", dataclasses.replace(esc10.INFO, files=(remote,)))
+    monkeypatch.setattr(base, "DATA", tmp_path)
+    assert data.at_hand("esc10", "mine") == "mine" and data.at_hand("esc10", "") is None
+    monkeypatch.delenv("COURSE_SAMPLE")
+    clip = tmp_path / "esc10" / "ESC-10" / "a.ogg"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(b"12")
+    assert data.at_hand("esc10") is None
+    done = tmp_path / "esc10" / ".downloads" / "x.zip.json"
+    base.write_json(done, {"url": remote.url, "hash": remote.hash, "files": {"a.ogg": 2}})
+    assert Path(data.at_hand("esc10")) == tmp_path / "esc10"
+    clip.write_bytes(b"1")  # cut by someone
+    assert data.at_hand("esc10") is None and data.at_hand("folder") is None
+    clip.write_bytes(b"12")
+    monkeypatch.setenv("COURSE_SAMPLE", "1")
+    assert data.at_hand("esc10") is None

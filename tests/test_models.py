@@ -1,19 +1,46 @@
+import ast
+import math
+
 import keras
+import nbformat
 import numpy as np
 import pytest
 
 from helpers.base import CourseError
+from helpers.course import runner
 from helpers.networks import builders
+from helpers.topics import transfer
+
+
+def from_notebook(name, *functions):
+    """Functions that a notebook defines in cells of its own."""
+    (path,) = runner.select([name])
+    found = {"keras": keras, "layers": keras.layers, "transfer": transfer, "weights": None}
+    for cell in nbformat.read(path, as_version=4).cells:
+        for node in ast.parse(cell.source).body if cell.cell_type == "code" else ():
+            if isinstance(node, ast.FunctionDef) and node.name in functions:
+                exec(ast.unparse(node), found)
+    return [found[name] for name in functions]
 
 
 def test_parameter_counts_are_those_published():
-    logmel = builders.flatten_cnn((128, 216, 1), 8, [16, 16, 32, 32], [(1, 2), (2, 2), (2, 2), (2, 2)], dense=64)
-    mfcc = builders.flatten_cnn(
-        (32, 216, 1), 8, [8, 8, 16, 16, 32, 32], [(1, 2), (1, 2), (1, 2), (2, 2)], dense=128, dropout_before_norm=True
-    )
-    assert logmel.count_params() == 443_064
-    assert mfcc.count_params() == 871_296
+    logmel, mfcc, resnet = from_notebook("03", "logmel_cnn", "mfcc_cnn", "resnet_cnn")
+    assert (logmel(8).count_params(), mfcc(8).count_params()) == (443_064, 871_296)
+    model = resnet(8)
+    assert model.count_params() == 27_299_656
+    assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == 3_765_064
     assert builders.dense_net(32, 8, [32, 64, 128]).count_params() == 12_520
+
+
+def test_the_compact_network_that_a_notebook_writes_down_is_the_one_that_others_import():
+    (written,) = from_notebook("03", "compact_cnn")
+    built = builders.compact_cnn((64, 216, 1), 10, [16, 32, 64, 128, 128])
+
+    def shapes(model):
+        return [(type(layer).__name__, layer.output.shape) for layer in model.layers]
+
+    assert sorted(shapes(written(10))) == sorted(shapes(built))
+    assert written(10).count_params() == built.count_params()
 
 
 def test_architectures_are_equal_if_built_alike_and_differ_by_a_dropout_rate():

@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from helpers import runs
+from helpers import data, runs
 from helpers.base import ROOT, CourseError
 from helpers.runs import parameters
 
@@ -45,7 +45,7 @@ def test_values_are_read_as_they_are_meant(name, given, meant):
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        *(("full", value) for value in ("maybe", 2, [], None, "")),
+        *(("full", value) for value in ("maybe", 2, [])),
         *(("n_rounds", value) for value in (0, "0", 1.5, True, [1], "two")),
         *(("seed", value) for value in ("abc", -1, None, 2**32, float("nan"))),
         *(("options", value) for value in ("{a: 1}", "[1]", 3, [1])),
@@ -67,7 +67,7 @@ def test_every_parameter_of_the_notebooks_is_known_and_has_a_value_that_passes(n
     assert list(found)[:2] == ["dataset", "data_dir"]
     for name, value in found.items():
         assert name in parameters._KINDS and parameters.read(name, value) == value
-        assert type(parameters.read(name, value)) is type(value)
+        assert type(parameters.read(name, value)) in (type(value), float)  # 8 stands for 8.0
 
 
 def test_a_notebook_begins_with_its_parameters_read_in_place(tmp_path):
@@ -90,3 +90,29 @@ def test_parameters_may_be_annotated_and_computed(tmp_path):
     assert parameters.defaults(tmp_path / "own.ipynb") == {
         **{"limit": 3, "seed": "1 + 1", "full": False, "pretrained": False}
     }
+
+
+def test_full_unless_given_means_the_real_esc10_and_recordings_at_hand_are_taken(tmp_path, monkeypatch):
+    cell = {"run_dir": str(tmp_path), "dataset": "esc10", "data_dir": "", "full": "none"}
+    runs.begin("03_spectrogram_cnns", on_sample := dict(cell))
+    assert (on_sample["data_dir"], on_sample["full"]) == (None, False)
+    monkeypatch.setattr(data, "at_hand", lambda dataset, data_dir=None: data_dir or f"data/{dataset}")
+    for change, (place, full) in {
+        (): ("data/esc10", True),
+        (("full", "no"),): ("data/esc10", False),
+        (("dataset", "esc50"),): ("data/esc50", False),
+        (("data_dir", "mine"),): ("mine", True),
+    }.items():
+        runs.begin("03_spectrogram_cnns", begun := cell | dict(change))
+        assert (begun["data_dir"], begun["full"]) == (place, full)
+
+
+def test_a_run_records_what_its_notebook_was_asked_for(tmp_path):
+    cell = {"run_dir": str(tmp_path / "x"), "dataset": "folder", "seed": "7", "options": "{}", "other": 1}
+    place = runs.begin("03_spectrogram_cnns", cell)
+    runs.record(place / "cnn", {"model": "cnn", "seed": 8}, {})
+    runs.record(place, {}, {})
+    asked = {"notebook": "03_spectrogram_cnns", "dataset": "folder", "data_dir": None, "seed": 7, "options": {}}
+    params = runs.load(place).params
+    assert {name: params[name] for name in asked} == asked and "run_dir" not in params and "other" not in params
+    assert runs.load(place / "cnn").params["seed"] == 8

@@ -41,9 +41,37 @@ def test_gallery_draws_every_picture_on_one_scale_and_with_its_own_frequencies()
     np.testing.assert_array_equal(loud.get_array(), pictures["loud"])
 
 
-def test_markers_differ_in_shape_or_filling():
-    looks = [(one["marker"], one["facecolor"]) for one in plots.markers(30)]
-    assert len(set(looks)) == 30
+def test_markers_differ_in_shape_or_filling_and_in_colour_as_far_as_there_are_colours():
+    looks = [(one["marker"], one["facecolor"]) for one in plots.markers(20)]
+    assert len(set(looks)) == 20
+    assert len({one["edgecolor"] for one in plots.markers(7)}) == 7
+
+
+def test_a_figure_is_shown_with_its_words_and_saved_alike(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots, "display", shown.append)
+    plots.show(plt.figure(), tmp_path, "empty", alt="nothing at all")
+    (image,) = shown
+    assert image.data == (tmp_path / "figures" / "empty.png").read_bytes() and not plt.get_fignums()
+    assert image._repr_mimebundle_()[1]["image/png"]["alt"] == "nothing at all"
+
+
+def test_confusion_counts_clips_and_shades_shares():
+    table = pd.DataFrame({"label": list("aaab"), "predicted": list("aabb")})
+    fig = plots.confusion(table, "net")
+    (mesh,) = [part for part in fig.axes[0].collections if part.get_array() is not None]
+    np.testing.assert_allclose(np.ravel(mesh.get_array()), [200 / 3, 100 / 3, 0, 100])
+    assert [text.get_text() for text in fig.axes[0].texts] == ["2", "1", "", "1"]
+
+
+def test_learning_curves_in_percent_with_the_level_of_chance():
+    history = {"loss": [2.0, 1.0], "val_loss": [2.5, 1.5], "accuracy": [0.1, 0.4]}
+    ax = plots.learning_curves({"net": history}, "accuracy", chance=0.125).axes[0]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [10, 40])
+    assert ax.lines[1].get_ydata()[0] == 12.5 and ax.get_ylabel() == "accuracy, %"
+    loss = plots.learning_curves({"net": history}).axes[0]
+    assert [list(line.get_ydata()) for line in loss.lines] == [[2, 1], [2.5, 1.5]]
+    assert all(float(tick).is_integer() for tick in loss.get_xticks())
 
 
 def test_timeline():

@@ -10,7 +10,7 @@ import pytest
 
 from helpers import __main__ as command_line
 from helpers import runs
-from helpers.base import CourseError
+from helpers.base import CourseError, DataMissing
 from helpers.course import runner
 
 
@@ -182,3 +182,9 @@ def test_greetings_of_kernels_are_kept_back_and_all_else_is_passed_on(tmp_path, 
     runner.run([tmp_path / "loud.ipynb"], tmp_path / "out")
     said = capfd.readouterr().err
     assert "a crash" in said and "oneDNN" not in said and "absl" not in said
+
+
+def test_outputs_of_real_recordings_are_not_made_from_the_sample(monkeypatch):
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("it ran"))
+    with pytest.raises(DataMissing, match="03_spectrogram_cnns .*`make data`"):
+        runner.refresh(runner.select(["01", "03"]))

@@ -136,7 +136,7 @@ def test_a_comparison_is_written_for_reading(tmp_path):
     compared = board.comparison(recorded)
     share = "50.0 % (25.0 to 75.0)"
     assert compared.to_dict("split")["data"][0] == [
-        *("cnn", "1,234", "75.0 %", share, share, "50.0% / 50.0%", "50.0% ± 12.5%", 60, "2.0")
+        *("cnn", "1,234", "75.0 %", share, share, "50.0 % / 50.0 %", "50.0 ± 12.5 %", 60, "2.0")
     ]
     assert compared["parameters"].tolist() == ["1,234", "-"] and compared["train accuracy"].tolist() == ["75.0 %", "-"]
 

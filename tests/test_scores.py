@@ -366,3 +366,23 @@ def test_metrics_are_written_with_their_unit():
     gain = {"value": -0.0123, "low": -0.05, "high": 0.004, "n": 12}
     assert scores.shown(gain, "points") == "-1.2 points (-5.0 to +0.4, n = 12)"
     assert scores.shown(gain | {"value": 0.5}) == "50.0 % (-5.0 to 0.4, n = 12)"
+
+
+def test_a_difference_of_macro_f1_is_that_of_scikit_learn_and_jackknifed_over_groups():
+    rng = np.random.default_rng(4)
+    label = rng.choice(list("abc"), 90, p=[0.6, 0.3, 0.1])
+    one, other = (np.where(rng.random(90) < share, label, rng.choice(list("abc"), 90)) for share in (0.8, 0.4))
+    group = pd.Series(np.repeat(np.arange(18), 5), index=[f"c{n}" for n in range(90)])
+    tables = [pd.DataFrame({"clip_id": group.index, "label": label, "predicted": said, "fold": "x"})
+              for said in (one, other)]  # fmt: skip
+
+    def gain(keep):
+        return np.subtract(*(f1_score(label[keep], said[keep], average="macro") for said in (one, other)))
+
+    found = scores.difference(*tables, group, "macro_f1")
+    without = np.array([gain(group.to_numpy() != name) for name in range(18)])
+    middle = gain(np.ones(90, bool))
+    spread = np.sqrt(17 / 18 * ((without - middle) ** 2).sum())
+    half = (found["high"] - found["low"]) / 2
+    assert found["value"] == pytest.approx(middle)
+    assert t.ppf(0.975, 17) * spread == pytest.approx(half, rel=0.02)  # one group may agree throughout

@@ -1,8 +1,12 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from helpers import data
+from helpers.features import FeatureSpec
 from helpers.networks import training
 
 
@@ -92,3 +96,38 @@ def test_classes_that_could_not_be_scored_are_said(manifest, capsys):
         "cnn: not scored, as no test clip is of them: b, c",
         f"cnn: {len(test)} test clips of a were scored without a training clip of that class",
     ]
+
+
+def test_classes_weigh_alike_whatever_their_number_of_clips():
+    Y = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 2, 2]]
+    weights = training._weights(Y)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=Y.argmax(axis=1))
+    assert [weights[k] for k in range(4)] == pytest.approx([*expected, 0])
+
+
+def test_a_recipe_is_trained_in_every_round_scored_recorded_and_kept(manifest, tmp_path, capsys):
+    spec = FeatureSpec("logmel", n_mels=4, seconds=0.05)
+    bands = np.eye(4)[manifest["label"].map({"a": 0, "b": 1, "c": 2})]
+    X = np.repeat(120 * bands[..., None] - 80, spec.n_frames, axis=2).astype(np.float32)
+    built = []
+
+    def build(n_classes):
+        built.append(n_classes)
+        parts = [keras.Input((*spec.shape, 1)), keras.layers.Flatten(), keras.layers.Dense(n_classes, "softmax")]
+        return keras.Sequential(parts)
+
+    recipe = training.Recipe(build, lambda steps: keras.optimizers.Adam(0.1), 12, spec, weighted=True)
+    rounds = data.rounds(manifest, 2)
+    run = training.train(tmp_path, "a Net", recipe, manifest, rounds, X, seed=3)
+    assert run.path == tmp_path / "a_net" and len(run.predictions) == sum(len(round_.test) for round_ in rounds)
+    assert run.metrics["accuracy"]["value"] == 1
+    for detail in run.params["details"]:
+        assert detail["train_accuracy"] == detail["validation_accuracy"] == 1
+        assert {len(curve) for curve in detail["history"].values()} == {12}
+    assert run.params["parameters"] == 3 * (np.prod(spec.shape) + 1) and run.params["seed"] == 3
+    times = len(built)
+    training.train(tmp_path, "a Net", recipe, manifest, rounds, X, seed=3)
+    assert len(built) == times + 1 and "kept" in capsys.readouterr().out  # built once, to be compared
+    merged = [dataclasses.replace(one, train=one.development, validation=one.train[:0]) for one in rounds]
+    (detail, _) = training.train(tmp_path, "more", recipe, manifest, merged, X).params["details"]
+    assert "validation_accuracy" not in detail and "val_loss" not in detail["history"]

@@ -21,7 +21,8 @@ from jupyter_client import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from helpers.base import ROOT, CourseError, digest, in_batch, replace_with, resolve, short
+from helpers.base import ROOT, CourseError, DataMissing, digest, in_batch, replace_with, resolve, short
+from helpers.data import at_hand
 from helpers.data import folder as own_folder
 from helpers.runs import RUNS, folder, parameters
 
@@ -94,8 +95,14 @@ def refresh(paths: list[Path]) -> None:
     """Execute notebooks with their default parameters and keep the outputs in the notebooks themselves.
 
     The metadata then carry the fingerprint of the source that made the outputs, which a test compares. Figures that the
-    README shows are renewed, too.
+    README shows are renewed, too. DataMissing: notebooks of ESC-10 show real recordings, and there are none.
     """
+    wants = [path.stem for path in paths if parameters.defaults(path)["dataset"] == "esc10"]
+    if wants and not at_hand("esc10"):
+        raise DataMissing(
+            f"The outputs of {', '.join(wants)} come from real recordings, ESC-10, which are not in data/esc10. "
+            "Fetch them first (41 MB): `make data`, or `python -m helpers download esc10 data/esc10`."
+        )
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path, target in zip(paths, run(paths, force=True), strict=True):
         source, outputs = nbformat.read(path, as_version=4), nbformat.read(target, as_version=4)
@@ -106,7 +113,8 @@ def refresh(paths: list[Path]) -> None:
         source.metadata.setdefault("course", {})["outputs_of"] = _source_digest(source)
         with replace_with(path) as temporary:
             nbformat.write(source, temporary)
-        for figure in (folder(None, path.stem, parameters.defaults(path)["dataset"], None) / "figures").glob("*.png"):
+        run_dir = folder(None, path.stem, parameters.defaults(path)["dataset"], None)
+        for figure in (run_dir / "figures").glob("*.png"):
             kept = ROOT / "figures" / f"{path.stem}_{figure.name}"
             if f"figures/{kept.name}" in readme:
                 with replace_with(kept) as temporary:
@@ -212,7 +220,7 @@ def _key(path: Path, settings: dict, given: dict, run_dir: Path) -> str:
     named = [settings.get("run"), settings.get("picture_run"), *(settings.get("twin_runs") or [])]
     named += notebook.metadata.get("course", {}).get("needs", [])
     needed = [_recorded(place / name) for name in named if name]
-    data = _data_state(settings.get("dataset"), settings.get("data_dir"))
+    data = _data_state(settings.get("dataset"), at_hand(settings.get("dataset"), settings.get("data_dir")))
     return digest(_source_digest(notebook), code.hexdigest(), given, data, needed)
 
 

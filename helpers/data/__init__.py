@@ -89,18 +89,31 @@ def load(
 ) -> pd.DataFrame:
     """Load the manifest of a dataset from its published tree, or the folder that contains it.
 
-    Without `data_dir`, from the embedded sample, made if it is not there yet. `limit` draws at most so many clips, with
-    every class and every split or fold among them; `options` are the loader's (`words`, `group_pattern`, ...).
+    Without `data_dir`, from where `at_hand` finds it, else from the embedded sample, made if need be. `limit` draws at
+    most so many clips, with every class and every split or fold among them; `options` are the loader's (`words`,
+    `group_pattern`, ...).
     `attrs` holds "dataset", "data_dir" and, where the reader should know something, "warning" and "left_out".
     """
     module = _module(dataset)
-    # An empty string is what a batch run passes when it means "no folder".
-    if data_dir is None or str(data_dir) == "":
-        data_dir = _sample(dataset)
-    data_dir = base.resolve(data_dir)
+    data_dir = base.resolve(at_hand(dataset, data_dir) or _sample(dataset))
     manifest = _validate(module.load(data_dir, **options))
     manifest.attrs.update(dataset=dataset, data_dir=str(data_dir))
     return manifest if limit is None else draw(manifest, int(limit), seed)
+
+
+def at_hand(dataset: str, data_dir: str | os.PathLike | None = None) -> str | None:
+    """Where the recordings of a dataset lie: `data_dir`, else data/<dataset> once its download is complete.
+
+    None stands for the embedded sample, which alone is used where COURSE_SAMPLE is 1 in the environment.
+    """
+    if data_dir is not None and str(data_dir):  # a batch run passes an empty text when it means no folder
+        return str(data_dir)
+    if os.environ.get("COURSE_SAMPLE") == "1" or dataset not in _DATASETS:
+        return None
+    from helpers.data import download
+
+    place, files = base.DATA / dataset, _DATASETS[dataset].INFO.files
+    return short(place) if files and all(download.is_complete(remote, place) for remote in files) else None
 
 
 def about(manifest: pd.DataFrame) -> str:
@@ -109,6 +122,8 @@ def about(manifest: pd.DataFrame) -> str:
     lines = [f"{info.title}, {len(manifest)} clips in {short(data_dir)}"]
     if data_dir.is_relative_to(base.SAMPLE):
         lines = [f"The embedded sample: {len(manifest)} synthesised clips in the layout of {info.title}."]
+        if info.name == "esc10":
+            lines += ["`make data` fetches the 400 real recordings (41 MB), which are then used instead."]
     elif info.citation:
         lines += [f"Licence: {info.licence}.", f"Cite: {info.citation}."]
     lines += [f"{say}: {manifest.attrs[what]}" for what, say in _SAID.items() if what in manifest.attrs]

@@ -13,36 +13,6 @@ from keras import layers, ops
 from helpers.base import CourseError
 
 
-def flatten_cnn(
-    input_shape: tuple[int, int, int],
-    n_classes: int,
-    filters: list[int],
-    pools: list[tuple[int, int]],
-    dense: int,
-    dropout: tuple[float, float] = (0.25, 0.5),
-    dropout_before_norm: bool = False,
-    initializer: str = "glorot_uniform",
-    momentum: float = 0.99,
-) -> keras.Model:
-    """CNN whose last feature maps are flattened into a dense layer, as in the published household-sounds system.
-
-    `input_shape` is (bands, frames, 1); convolutions are 3 x 3, `pools` (bands, frames) follow the first of them;
-    `dropout` stands before flattening and after the dense layer.
-    """
-    inputs = x = keras.Input(input_shape)
-    for number, width in enumerate(filters):
-        x = layers.Conv2D(width, 3, padding="same", activation="relu", kernel_initializer=initializer)(x)
-        if number < len(pools):
-            x = layers.MaxPooling2D(pools[number])(x)
-    if dropout_before_norm:
-        x = layers.Dropout(dropout[0])(x)
-    x = layers.BatchNormalization(momentum=momentum)(x)
-    x = layers.Flatten()(layers.Dropout(dropout[0])(x))
-    x = layers.Dense(dense, activation="relu", kernel_initializer=initializer)(x)
-    x = layers.Dropout(dropout[1])(x)
-    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="flatten_cnn")
-
-
 def compact_cnn(
     input_shape: tuple[int, int, int], n_classes: int, filters: list[int], dropout: float = 0.3
 ) -> keras.Model:
@@ -147,4 +117,5 @@ def settings(part: keras.Layer | keras.Optimizer) -> dict:
 
 def architecture(model: keras.Model) -> list[str]:
     """Describe the layers of a network and the operations between them; equal for two networks built alike."""
-    return [f"{type(part).__name__} {settings(part)}" for part in model.operations]
+    parts = getattr(model, "operations", model.layers)  # a Sequential has layers only
+    return [f"{type(part).__name__} {settings(part)}" for part in parts]

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -20,8 +21,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from helpers import data, runs, scores
+from helpers import data, features, runs, scores
 from helpers.base import CourseError, digest, progress, short, write_json, write_parquet
+from helpers.networks.builders import architecture, settings
 
 # What every training depends on, read together with the code itself, which may be edited while a notebook runs.
 _HELPERS = Path(__file__).parents[1]
@@ -115,6 +117,74 @@ def warm_cosine(peak: float, steps: int, start: float, end: float) -> keras.opti
     return keras.optimizers.schedules.CosineDecay(
         start, decay_steps=max(1, int(0.9 * steps)), alpha=end / peak, warmup_target=peak, warmup_steps=warm
     )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a training depends on beside its clips."""
+
+    build: Callable[[int], keras.Model]  # from the number of classes
+    optimizer: Callable[[int], keras.Optimizer]  # from the number of steps
+    epochs: int
+    spec: features.FeatureSpec
+    batch_size: int = 16
+    augmentations: tuple = ()  # those of `helpers.networks.augment`, in this order
+    weighted: bool = False  # classes count alike in the loss, however many clips they have
+
+
+def train(
+    run_dir: str | os.PathLike,
+    name: str,
+    recipe: Recipe,
+    manifest: pd.DataFrame,
+    rounds: Sequence[data.Round],
+    X: np.ndarray,
+    seed: int = 0,
+) -> runs.Run:
+    """Train a network by a recipe in every round, score it, and record the run in run_dir/<name>.
+
+    Learns from the rows `train` of features `X` [shape=(n, *spec.shape)]; follows `validation`, which chooses nothing;
+    the weights of the last epoch are scored. `details` hold curves and accuracies by round.
+    """
+    classes = sorted(manifest["label"].dropna().unique())
+    Y = one_hot(manifest, classes)
+
+    def batches(rows, **options):
+        return Batches(X, Y, rows, lambda batch: features.scale(batch, recipe.spec), **options)
+
+    def fit(round_):
+        keras.utils.set_random_seed(seed)
+        feed = batches(round_.train, batch_size=recipe.batch_size, augmentations=recipe.augmentations, seed=seed)
+        model = recipe.build(len(classes))
+        optimizer = recipe.optimizer(len(feed) * recipe.epochs)
+        model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+        history = model.fit(
+            feed,
+            validation_data=batches(round_.validation, shuffle=False) if len(round_.validation) else None,
+            epochs=recipe.epochs,
+            class_weight=_weights(Y[round_.train]) if recipe.weighted else None,
+            callbacks=[Progress(recipe.epochs, round_.name)],
+            verbose=0,
+        ).history
+        details = {"history": history}
+        for side in ("train", "validation"):
+            if len(rows := getattr(round_, side)):
+                scored = model.evaluate(batches(rows, shuffle=False), verbose=0, return_dict=True)
+                details[f"{side}_accuracy"] = scored["accuracy"]
+        return model.predict(batches(round_.test, shuffle=False), verbose=0), model, details
+
+    network = recipe.build(len(classes))
+    params = {"model": name, "feature": asdict(recipe.spec), "scaled": True, "seed": seed, "epochs": recipe.epochs}
+    params |= {"batch_size": recipe.batch_size, "augment": [repr(step) for step in recipe.augmentations]}
+    params |= {"optimizer": settings(recipe.optimizer(1000)), "weighted": recipe.weighted}
+    params |= {"parameters": network.count_params(), "architecture": digest(architecture(network))}
+    return cross_validate(Path(run_dir) / runs.slug(name), manifest, rounds, fit, params)
+
+
+def _weights(Y: np.ndarray) -> dict[int, float]:
+    """Weight of each class in the loss, so that all that have clips [Y: shape=(n, n_classes)] count alike."""
+    n = Y.sum(axis=0)
+    return {k: len(Y) / ((n > 0).sum() * of) if of else 0.0 for k, of in enumerate(n.tolist())}
 
 
 def cross_validate(

@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from helpers import data
 from helpers.base import CACHE, ROOT, CourseError, DataMissing, quiet, replace_with, short, write_json, write_parquet
 from helpers.runs import parameters
 
@@ -37,6 +38,7 @@ _TRUSTED = [
 
 
 _BEGUN: dict[Path, FileLock] = {}
+_ASKED: dict[Path, dict] = {}  # what a notebook was asked for, by the folder of its run
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,18 @@ def _whole(path: Path) -> Iterator[Path]:
 def begin(notebook: str, namespace: dict) -> Path:
     """Read the parameters in a notebook's `globals()` as they are meant, and give the folder of its run.
 
+    `data_dir` becomes where the recordings are at hand, and `full`, unless given, True for the real ESC-10.
     The folder is this process's until `record`. CourseError: a parameter that is none, a folder that cannot be written,
     another process that records there.
     """
-    for name in parameters.defaults(ROOT / "notebooks" / f"{notebook}.ipynb"):
-        if name in namespace:
-            namespace[name] = parameters.read(name, namespace[name])
-    run_dir, dataset, data_dir = map(namespace.get, ("run_dir", "dataset", "data_dir"))
-    place = folder(run_dir, notebook, dataset, data_dir)
+    names = [name for name in parameters.defaults(ROOT / "notebooks" / f"{notebook}.ipynb") if name in namespace]
+    for name in names:
+        namespace[name] = parameters.read(name, namespace[name])
+    dataset = namespace.get("dataset")
+    data_dir = namespace["data_dir"] = data.at_hand(dataset, namespace.get("data_dir"))
+    if "full" in namespace and namespace["full"] is None:
+        namespace["full"] = dataset == "esc10" and data_dir is not None
+    place = folder(namespace.get("run_dir"), notebook, dataset, data_dir)
     for needed, advice in ((place, "Give another run_dir."), (CACHE, "Copy the course to where you may write.")):
         try:
             needed.mkdir(parents=True, exist_ok=True)
@@ -132,6 +138,8 @@ def begin(notebook: str, namespace: dict) -> Path:
         except (NotImplementedError, OSError):
             print(f"This file system has no locks: let no other process record in {short(place)} meanwhile.")
         _BEGUN[place] = lock
+    asked = {name: namespace.get(name) for name in (*names, "dataset", "data_dir") if name != "run_dir"}
+    _ASKED[place] = {"notebook": notebook, **asked}
     return place
 
 
@@ -142,7 +150,7 @@ def folder(run_dir: str | os.PathLike | None, notebook: str, dataset: str, data_
     """
     if run_dir:
         return ROOT / Path(run_dir).expanduser()
-    return RUNS / (dataset if data_dir else f"{dataset}-sample") / notebook
+    return RUNS / (dataset if data.at_hand(dataset, data_dir) else f"{dataset}-sample") / notebook
 
 
 def record(
@@ -151,12 +159,14 @@ def record(
     """Write a run: params.json, predictions.parquet, the model (or the path of one), and last of all metrics.json.
 
     A folder without metrics.json is never taken for a finished run. The names of the classes go into the params, so
-    that a model can be used without the table of predictions.
+    that a model can be used without the table of predictions; so do the parameters of the notebook that has begun.
     """
     for name, metric in metrics.items():
         if set(metric) != set(_METRIC):
             raise CourseError(f"Metric {name!r} must have value, low, high and n, not {sorted(metric)}.")
     run_dir = Path(run_dir)
+    asked = next((_ASKED[place] for place in (run_dir, *run_dir.parents) if place in _ASKED), {})
+    params = {**asked, **params}
     for stale in ("metrics.json", "predictions.parquet", "model.keras", "model.skops"):
         (run_dir / stale).unlink(missing_ok=True)
     if predictions is not None:

@@ -87,17 +87,18 @@ def comparison(recorded: dict[str, Run]) -> pd.DataFrame:
     """Put several runs of one notebook into a table for reading, best macro F1 first."""
     rows = []
     for name, run in sorted(recorded.items(), key=lambda item: -item[1].metrics["macro_f1"]["value"]):
-        fits = [detail["train_accuracy"] for detail in run.params["details"] if "train_accuracy" in detail]
         row = {"model": name, "parameters": f"{run.params['parameters']:,}" if "parameters" in run.params else "-"}
-        row["train accuracy"] = f"{100 * sum(fits) / len(fits):.1f} %" if fits else "-"
+        for side in ("train", "validation"):
+            seen = [detail[f"{side}_accuracy"] for detail in run.params["details"] if f"{side}_accuracy" in detail]
+            row[f"{side} accuracy"] = f"{100 * sum(seen) / len(seen):.1f} %" if seen else "-"
         for metric, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
             row[title] = _share(run.metrics[metric])
-        row["macro P / R"] = "{:.1%} / {:.1%}".format(
-            *(run.metrics[part]["value"] for part in ("macro_precision", "macro_recall"))
-        )
+        parts = (100 * run.metrics[part]["value"] for part in ("macro_precision", "macro_recall"))
+        row["macro P / R"] = "{:.1f} % / {:.1f} %".format(*parts)
         if "accuracy_per_fold" in run.metrics:
-            spread = run.metrics["accuracy_per_fold"]
-            row["accuracy over rounds"] = f"{spread['value']:.1%} ± {spread['high'] - spread['value']:.1%}"
+            middle, high = (100 * run.metrics["accuracy_per_fold"][part] for part in ("value", "high"))
+            row["accuracy over rounds"] = f"{middle:.1f} ± {high - middle:.1f} %"
         row |= {"n": run.metrics["accuracy"]["n"], "training, s": f"{run.params['train_seconds']:.1f}"}
         rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.loc[:, (table != "-").any()]
