@@ -80,6 +80,8 @@ def load(
             "group": [clip.get("uploader") for clip in clips],
             "tags": tags,
             "title": [clip.get("title") for clip in clips],
+            "description": [clip.get("description") for clip in clips],
+            "license": [clip.get("license") for clip in clips],
             "truth": [wrangle.truth_class(names, crosswalk) for names in truth_labels],
             "truth_labels": truth_labels,
         }

@@ -262,6 +262,8 @@ def _size_and_time(path: str) -> tuple[int, int] | None:
 
 def _recipe(thing: Callable, found: dict) -> dict:
     """Text of a function, of those of its notebook and helper modules it names, and the plain values they read."""
+    if thing.__module__ == __name__:  # whose text is in _CODE, and whose caller's choices are in the params
+        return found
     if inspect.isclass(thing):  # speaks through its methods: a class written in a notebook has no text
         outside = names = {name: getattr(value, "__func__", value) for name, value in vars(thing).items()}
         outside |= {base.__name__: base for base in thing.__bases__}
