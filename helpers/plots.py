@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import seaborn as sns
 from IPython.display import Image, display
 from matplotlib.figure import Figure
@@ -34,9 +36,11 @@ _NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy"}
 
 def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
     """Write a figure to run_dir/figures/<name>.png, atomically."""
-    path = Path(run_dir) / "figures" / f"{name}.png"
+    path, drawn = Path(run_dir) / "figures" / f"{name}.png", io.BytesIO()
+    fig.savefig(drawn, dpi=110, bbox_inches="tight")
     with replace_with(path) as temporary:
-        fig.savefig(temporary, dpi=110, bbox_inches="tight", metadata={"Software": None})
+        # As many colours as a colour map has: a third of the size.
+        PIL.Image.open(drawn).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(temporary, optimize=True)
     return path
 
 
@@ -79,6 +83,8 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
     options = dict(cmap="Greys", vmin=0, vmax=100, square=True, xticklabels=classes, yticklabels=classes, fmt="s")
     sns.heatmap(shares, ax=ax, annot=numbers, cbar_kws={"label": "% of the label's clips"}, **options)
     ax.set(title=f"{title}: clips (n = {len(predictions)})", xlabel="predicted", ylabel="label")
+    ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
+    ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right")
     return fig
 
 
@@ -227,7 +233,7 @@ def gallery(
         low, high = -max(-low, high), max(-low, high)
     fig, axes = grid(
         list(pictures), "time, s", rows, height=2.0, sharey=not isinstance(frequencies, Mapping),
-        sharex=not isinstance(seconds, Mapping), columns=min(3, len(pictures)),
+        sharex=not isinstance(seconds, Mapping), columns=2 if len(pictures) in (2, 4) else 3,
     )  # fmt: skip
     for name, values in pictures.items():
         extent = (0, seconds[name] if isinstance(seconds, Mapping) else seconds, 0, len(values))
@@ -255,7 +261,7 @@ def markers(n: int) -> list[dict]:
     return [
         {
             "marker": _SHAPES[i % len(_SHAPES)],
-            "facecolor": "white" if i // len(_SHAPES) % 2 else COLOURS[i % len(COLOURS)],
+            "facecolor": "white" if i // len(COLOURS) % 2 else COLOURS[i % len(COLOURS)],
             "edgecolor": COLOURS[i % len(COLOURS)],
         }
         for i in range(n)

@@ -114,7 +114,8 @@ def test_fsd50k(tmp_path):
     assert manifest["truth"].to_dict() == {"64760": "music", "0021": "alarm", "77": "movement", "37199": "animal"}
     assert manifest.loc["0021", "tags"] == ["Door-Bell", "home"]
     assert manifest.loc["0021", "truth_labels"][0] == "Doorbell"
-    assert manifest.loc["64760", "group"] == "casual"
+    assert manifest.loc["64760", "group"] == "casual" and manifest.loc["64760", "license"] == "cc0"
+    assert (manifest["description"] == "").any()
     assert manifest.loc["37199", "path"].endswith("FSD50K.eval_audio/37199.wav")
     own = tmp_path / "own.toml"
     own.write_text('[classes]\nanimal = ["unheard of"]\n')

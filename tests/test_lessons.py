@@ -90,7 +90,9 @@ def test_a_number_that_no_output_shows_is_noticed():
 def test_an_observation_names_the_data_it_was_made_on(lesson):
     said = [cell.source for cell in lesson.cells if "observation" in tags(cell)]
     assert said
-    assert not [text[:60] for text in said if not re.match(r"\*\*On (ESC-10|the sample|any data)(, [^*]+)?[:.]\*\* ", text)]
+    assert not [
+        text[:60] for text in said if not re.match(r"\*\*On (ESC-10|the sample|any data)(, [^*]+)?[:.]\*\* ", text)
+    ]
     for cell in lesson.cells:
         assert "observation" not in tags(cell) or cell.cell_type == "markdown"
 
