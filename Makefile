@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Many containers set it; then every kernel would compile TensorFlow anew, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup sample data run test unit-tests notebook-tests lint lab notebooks results words lock clean clean-runs
+.PHONY: help setup sample data run test unit-tests notebook-tests lint lab notebooks words lock clean clean-runs
 
 PRECISION ?= float32
 COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
@@ -72,19 +72,6 @@ lab: setup  ## open JupyterLab on the notebooks
 
 notebooks: setup  ## run the notebooks, on real recordings where `make data` has put them, and keep the outputs
 	@COURSE_BATCH=1 $(BIN)/python -m helpers run --refresh
-
-results: setup  ## the README's tables on real recordings: make results DATA=path/to/ESC-50-master [WEIGHTS=folder]
-	@test -n "$(DATA)" || { echo "Say where the recordings are: make results DATA=path/to/ESC-50-master"; exit 2; }
-	@$(BIN)/python -m helpers run 03 05 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" \
-	  -p options '{"esc10_only": true}' -p full True
-	@$(BIN)/python -m helpers run 04 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" \
-	  -p options '{"esc10_only": true}' -p full True -p network all -p weights_dir "$(or $(WEIGHTS),None)"
-	@$(BIN)/python -m helpers run 06 --out runs/esc10 -p dataset esc50 -p data_dir "$(DATA)" -p options '{"esc10_only": true}'
-	@$(BIN)/python -m helpers leaderboard runs/esc10
-	@cp runs/esc10/03_spectrogram_cnns/figures/models.png figures/esc10_cnns.png
-	@cp runs/esc10/04_transfer_learning/figures/models.png figures/esc10_transfer.png
-	@cp runs/esc10/05_classical_models/figures/models.png figures/esc10_classical.png
-	@cp runs/esc10/06_error_analysis/figures/faults.png figures/esc10_faults.png
 
 words: setup  ## the README's table on spoken words: make words DATA=path/to/speech_commands_v0.02 [PRECISION=mixed_bfloat16]
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make words DATA=path/to/speech_commands_v0.02"; exit 2; }

@@ -38,10 +38,10 @@ def test_noise_lies_28_db_below_the_clip_and_the_pitch_moves_by_a_tone_at_most()
     drawn = np.random.default_rng(5)
     drawn.standard_normal(len(y))
     hertz = 1000 * 2 ** (drawn.uniform(-4, 4) / 24)
-    copy = balance.noisy_pitched(y, sr, np.random.default_rng(5))
+    copy = balance._noisy_pitched(y, sr, np.random.default_rng(5))
     spectrum = np.abs(np.fft.rfft(copy * np.hanning(len(copy))))
     assert np.argmax(spectrum) == pytest.approx(hertz, abs=3)
-    silent = balance.noisy_pitched(np.zeros(500, np.float32), sr, drawn)
+    silent = balance._noisy_pitched(np.zeros(500, np.float32), sr, drawn)
     assert len(silent) == 500 and not silent.any()
     noise = copy - librosa.effects.pitch_shift(y, sr=sr, n_steps=np.log2(hertz / 1000) * 24, bins_per_octave=24)
     assert 20 * np.log10(np.std(noise) / np.std(y)) == pytest.approx(-27.96, abs=0.1)
@@ -62,7 +62,10 @@ def test_repetitions_become_copies_of_their_own(manifest, tmp_path):
     assert everything["label"].tolist()[6:] == [clips["label"].iloc[0]] * 2
     y, sr = soundfile.read(clips["path"].iloc[0], dtype="float32")
     np.testing.assert_allclose(
-        X_all[7], spec.extract(balance.noisy_pitched(y, sr, np.random.default_rng((0, 0, 2))), sr), rtol=1e-4, atol=1e-3
+        X_all[7],
+        spec.extract(balance._noisy_pitched(y, sr, np.random.default_rng((0, 0, 2))), sr),
+        rtol=1e-4,
+        atol=1e-3,
     )
     np.testing.assert_array_equal(X_all[:6], X)
     assert data.groups(everything)[6] == data.groups(clips)[0]

@@ -29,7 +29,8 @@ def test_parameter_counts_are_those_published():
     model = resnet(8)
     assert model.count_params() == 27_299_656
     assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == 3_765_064
-    assert builders.dense_net(32, 8, [32, 64, 128]).count_params() == 12_520
+    (dense,) = from_notebook("05", "dense_net")
+    assert dense(32, 8).count_params() == 12_520
 
 
 def test_the_compact_network_that_a_notebook_writes_down_is_the_one_that_others_import():

@@ -23,7 +23,7 @@ EXPECTED = Path(__file__).with_name("expected_metrics.json")
 TOLERANCE = 0.12  # of a score between 0 and 1: some ten test clips of a sample; but five clips, where they are few
 # Name of the case: notebook, parameters. Small, but each through another dataset's loader.
 CASES = {
-    "01 fsd50k": ("01", {"limit": 200}),
+    "01 fsd50k": ("01", {"dataset": "fsd50k", "limit": 200}),
     "02 tut2017": ("02", {"dataset": "tut2017"}),
     "03 speech_commands": ("03", {"dataset": "speech_commands", "limit": 150, "epochs": 2}),
     # Without pretrained weights, so that it gives the same wherever some could be had.

@@ -57,7 +57,7 @@ def test_a_missing_validation_set_is_drawn_from_training_groups(manifest):
 
 def test_inner_folds_keep_groups_whole_and_stay_inside(manifest):
     rows = splits.rounds(manifest)[0].development
-    folds = splits.inner_folds(manifest, rows, n_folds=3)
+    folds = splits.inner_folds(manifest, rows)
     assert len(folds) == 3
     assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(len(rows)))
     for fitted, held_out in folds:

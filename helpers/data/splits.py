@@ -91,8 +91,11 @@ def _apart(has: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarra
     return folds
 
 
-def inner_folds(manifest: pd.DataFrame, rows: np.ndarray, n_folds: int = 3, seed: int = 0) -> list[tuple]:
-    """Folds inside the development rows of a round, for choosing hyperparameters without touching the test rows."""
+def inner_folds(manifest: pd.DataFrame, rows: np.ndarray, seed: int = 0) -> list[tuple]:
+    """Folds inside the development rows of a round, for choosing hyperparameters without touching the test rows.
+
+    The dataset's own folds where it has some, else three.
+    """
     part = manifest.iloc[rows].reset_index(drop=True)
     if part["fold"].notna().all():
         fold = part["fold"].to_numpy(np.int64)
@@ -106,7 +109,7 @@ def inner_folds(manifest: pd.DataFrame, rows: np.ndarray, n_folds: int = 3, seed
                 f"Of the {everywhere[name]} groups of class {name!r}, one is left outside the test clips: settings "
                 "cannot be chosen on one and tried on another. Add recordings of it from elsewhere, or leave it out."
             )
-        fold = make_folds(part, n_folds, seed)
+        fold = make_folds(part, 3, seed)
     return [(np.flatnonzero(fold != name), np.flatnonzero(fold == name)) for name in np.unique(fold)]
 
 

@@ -102,14 +102,6 @@ def _longer_than_nothing(step, x, n_samples: int, number: int):
     return x
 
 
-def dense_net(n_features: int, n_classes: int, units: list[int], dropout: float = 0.2) -> keras.Model:
-    """Plain dense network on one vector per clip: hidden layers of `units` (ReLU), each followed by dropout."""
-    inputs = x = keras.Input((n_features,))
-    for width in units:
-        x = layers.Dropout(dropout)(layers.Dense(width, activation="relu")(x))
-    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(x), name="dense_net")
-
-
 def settings(part: keras.Layer | keras.Optimizer) -> dict:
     """Give the settings of a layer or an optimiser, free of the running number in its name."""
     return {key: value for key, value in part.get_config().items() if key != "name"}

@@ -173,6 +173,7 @@ def train(
                 details[f"{side}_accuracy"] = scored["accuracy"]
         return model.predict(batches(round_.test, shuffle=False), verbose=0), model, details
 
+    keras.utils.clear_session()  # layers are numbered from 1 again: in a network within a network, names tell it apart
     network = recipe.build(len(classes))
     params = {"model": name, "feature": asdict(recipe.spec), "scaled": True, "seed": seed, "epochs": recipe.epochs}
     params |= {"batch_size": recipe.batch_size, "augment": [repr(step) for step in recipe.augmentations]}

@@ -43,7 +43,7 @@ def over_sampled(label: np.ndarray, rows: np.ndarray, seed: int = 0) -> np.ndarr
     return np.sort(RandomOverSampler(random_state=seed).fit_resample(rows[:, None], label[rows])[0][:, 0])
 
 
-def noisy_pitched(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
+def _noisy_pitched(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
     """Shift the pitch by up to four quarter tones, then add white noise 25 times weaker (28 dB) than the clip's RMS."""
     noise = rng.standard_normal(len(y)) * np.sqrt(np.mean(np.square(y, dtype=np.float64))) / 25
     long_enough = np.pad(y, (0, max(0, 2048 - len(y))))  # at least a frame of the vocoder
@@ -79,4 +79,4 @@ def with_copies(
 
 def _copy(path: str, spec: FeatureSpec, seeds: tuple[int, int, int]) -> np.ndarray:
     y, sr = audio.read(path, sr=spec.sr, seconds=spec.seconds)
-    return spec.extract(noisy_pitched(y, sr, np.random.default_rng(seeds)), sr)
+    return spec.extract(_noisy_pitched(y, sr, np.random.default_rng(seeds)), sr)
