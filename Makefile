@@ -48,7 +48,8 @@ ONE_CORE := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 ON_SAMPLE := COURSE_SAMPLE=1
 LONGEST := 07 04 03 05
 SERIES := $(LONGEST) $(filter-out $(LONGEST),$(shell ls -r notebooks | grep -o '^[0-9][0-9]'))
-run-06: run-03 run-05
+run-05: run-03
+run-06: run-05
 run-10: run-07
 run-%:
 	@COURSE_BATCH=1 $(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m helpers run $*

@@ -57,7 +57,8 @@ def numbers(text):
 
 def prose(source):
     """What of a cell of prose is said, without code, formulas and links."""
-    return re.sub(r"notebooks? \d\d|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|https?://\S+", " ", source, flags=re.DOTALL)
+    source = re.sub(r"notebooks? \d\d|\]\([^)]*\)|https?://\S+", " ", source)
+    return re.sub(r"`[^`]*`|\$\$.*?\$\$|\$[^$]*\$", " ", source, flags=re.DOTALL)
 
 
 def shows(cell):
