@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Many containers set it; then every kernel would compile TensorFlow anew, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup sample data run test unit-tests notebook-tests lint lab notebooks words lock clean clean-runs
+.PHONY: help setup sample data run test unit-tests notebook-tests series-words series-rest lint lab notebooks words lock clean clean-runs
 
 PRECISION ?= float32
 COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
@@ -56,10 +56,17 @@ run-%:
 
 test: setup lint  ## all that CI runs: unit tests, notebooks, parameterised runs
 	@$(BIN)/python -m helpers sample
-	@$(MAKE) --no-print-directory -j2 unit-tests notebook-tests
+	@$(MAKE) --no-print-directory -j2 unit-tests notebook-tests $(HALVES)
 
 unit-tests:
-	@$(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest
+	@$(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest --ignore tests/test_series.py
+
+# Notebooks run with parameters, in two halves, so that two cores end together.
+HALVES := series-words series-rest
+series-words: ONLY := speech_commands or folder
+series-rest: ONLY := not (speech_commands or folder)
+$(HALVES):
+	@$(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest tests/test_series.py -k "$(ONLY)"
 
 notebook-tests:
 	@COURSE_BATCH=1 $(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
