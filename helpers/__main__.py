@@ -113,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     def add_dataset(command, default):
         names = "fsd50k, esc10, esc50, tut2017, fsdkaggle2018, speech_commands or folder"
         command.add_argument("--dataset", default=default, help=f"{names} (default: %(default)s)")
-        command.add_argument("--data-dir", help="the published tree; without it, the embedded sample")
+        where = "the published tree; without it, data/DATASET once downloaded, else the sample"
+        command.add_argument("--data-dir", help=where)
 
     add("sample", _sample, "make the synthetic sample of all datasets")
     command = add("download", _download, "fetch a published dataset, checked and unpacked")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,16 +30,18 @@ LINES = [
 ]
 # Okabe and Ito's colours, which colour-blind readers tell apart; the yellow is left out, too faint for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_LARGE = 400_000  # bytes
 _NAMES = {"macro_f1": "macro F1", "accuracy": "accuracy"}
 
 
 def save(fig: Figure, run_dir: str | os.PathLike, name: str) -> Path:
     """Write a figure to run_dir/figures/<name>.png, atomically."""
-    path, drawn = Path(run_dir) / "figures" / f"{name}.png", io.BytesIO()
-    fig.savefig(drawn, dpi=110, bbox_inches="tight")
+    path = Path(run_dir) / "figures" / f"{name}.png"
     with replace_with(path) as temporary:
-        # As many colours as a colour map has: a third of the size.
-        PIL.Image.open(drawn).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(temporary, optimize=True)
+        fig.savefig(temporary, dpi=110, bbox_inches="tight", metadata={"Software": None})
+        if temporary.stat().st_size > _LARGE:  # a gallery, of one colour map: a third of the size with as many colours
+            image = PIL.Image.open(temporary).convert("RGB")
+            image.quantize(256, PIL.Image.Quantize.MAXCOVERAGE).save(temporary, optimize=True)
     return path
 
 
@@ -81,7 +82,7 @@ def confusion(predictions: pd.DataFrame, title: str = "") -> Figure:
     size = max(4.0, 0.5 * len(classes) + 1.5)
     fig, ax = plt.subplots(figsize=(1.2 * size, size), layout="constrained")
     options = dict(cmap="Greys", vmin=0, vmax=100, square=True, xticklabels=classes, yticklabels=classes, fmt="s")
-    sns.heatmap(shares, ax=ax, annot=numbers, cbar_kws={"label": "% of the label's clips"}, **options)
+    sns.heatmap(shares, ax=ax, annot=numbers, cbar_kws={"label": "% of the clips in a row"}, **options)
     ax.set(title=f"{title}: clips (n = {len(predictions)})", xlabel="predicted", ylabel="label")
     ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right")
@@ -109,7 +110,10 @@ def intervals(recorded: Mapping, metric: str = "macro_f1", chance: float | None 
 def learning_curves(
     histories: Mapping[str, Mapping[str, list[float]]], quantity: str = "loss", chance: float | None = None
 ) -> Figure:
-    """Loss, or another `quantity` that Keras recorded, in training and validation, of several models side by side."""
+    """Loss, or another `quantity` that Keras recorded, in training and validation, of several models side by side.
+
+    Of the loss, what lies far above that of an even guess (`chance`) is cut off.
+    """
     columns = min(3, len(histories))
     rows = -(-len(histories) // columns)
     fig, axes = plt.subplots(
@@ -131,6 +135,7 @@ def learning_curves(
         ax.set(title=name, xlabel="epoch")
     for ax in axes[:, 0]:
         ax.set_ylabel("loss (cross-entropy)" if quantity == "loss" else f"{quantity}, %")
+        ax.set_ylim(0, 1.5 * chance if chance is not None and quantity == "loss" else None)  # shared by all panels
     axes[0, 0].legend()
     return fig
 

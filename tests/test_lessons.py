@@ -119,7 +119,7 @@ def test_figures_have_words_for_those_who_do_not_see_them_and_are_of_a_readable_
 def test_cells_are_short_unless_they_are_the_lesson(lesson):
     code = [cell for cell in lesson.cells if cell.cell_type == "code"]
     lines = {cell.source: len(cell.source.splitlines()) for cell in code}
-    assert statistics.median(lines[cell.source] for cell in code) <= 7
+    assert statistics.median(lines[cell.source] for cell in code) <= 5
     plain = [cell.source for cell in code if not {"lesson", "parameters"} & {*tags(cell)}]
     plain = [source for source in plain if "runs.begin(" not in source]  # the imports
     assert not [source[:80] for source in plain if lines[source] > 15]

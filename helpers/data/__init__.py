@@ -1,7 +1,7 @@
 """From a published tree to one table, the manifest: one row per clip, whatever the dataset.
 
 >>> from helpers import data
->>> manifest = data.load("esc50")                        # the embedded sample
+>>> manifest = data.load("esc50")                        # data/esc50 once downloaded, else the embedded sample
 >>> manifest = data.load("esc50", "DEST/ESC-50-master")  # the real one, same code
 >>> usable, quarantine, remarks = data.audit(manifest)
 >>> rounds = data.rounds(usable)

@@ -28,7 +28,7 @@ ADVICE = {
     "unfinished header": "The recorder stopped too early. Repair it: ffmpeg -ignore_length 1 -i OLD -c copy NEW.wav",
     "truncated": "The end is lost; download it again, or cut it on purpose and save it anew.",
     "unknown codec": "Convert it, as with ffmpeg -i OLD NEW.wav, or install ffmpeg; then it is read as it is.",
-    "not audio": "Remove it from the list, or convert it to WAV or FLAC (for instance with ffmpeg).",
+    "not audio": "Download it again, or leave it out; samples without a header can be given one (ffmpeg).",
     "too short": "Leave it out; hardly anything is in it.",
     "silent": "Leave it out; a silent clip teaches its label to silence.",
     "clipped": "Usable, but distorted; compare the scores of clipped and clean clips.",

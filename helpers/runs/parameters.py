@@ -48,10 +48,10 @@ def _names(value: object) -> list[str]:
 # Folders and files, given as seen from where a command is given, which need not be where a notebook runs.
 PATHS = ("data_dir", "run_dir", "runs_dir", "tag_lists", "weights_dir", "recordings")
 _MAY_BE_NONE = (*PATHS, "run", "clip", "limit", "n_rounds", "full")
-_TEXTS = (*PATHS, "dataset", "run", "picture_run", "clip", "network", "regularise", "example")
+_TEXTS = (*PATHS, "dataset", "run", "picture_run", "clip", "network", "regularise")
 _KINDS = dict.fromkeys(_TEXTS, (str, "text"))
 _KINDS |= {"seed": _whole(0)} | dict.fromkeys(("n_clips", "n_points"), _whole(2))
-_KINDS |= dict.fromkeys(("epochs", "limit", "n_rounds", "per_class", "n_shown", "n_iter", "n_fit"), _whole(1))
+_KINDS |= dict.fromkeys(("epochs", "limit", "n_rounds", "n_shown", "n_iter", "n_fit"), _whole(1))
 _KINDS |= dict.fromkeys(("full", "pretrained"), (lambda value: _SWITCH[str(value).strip().casefold()], "True or False"))
 _KINDS |= dict.fromkeys(("networks", "twin_runs"), (_names, 'a list of names, such as ["one", "two"]'))
 _KINDS |= dict.fromkeys(("seconds", "imbalance"), (_above_zero, "a number above 0")) | {"precision": (str, "text")}
