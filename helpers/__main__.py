@@ -51,6 +51,29 @@ def _run(options: argparse.Namespace) -> None:
     print(f"Executed notebooks are in {short(out)}/, runs in {run_dir}, figures in {run_dir}/figures.")
 
 
+def _sweep(options: argparse.Namespace) -> int:
+    from helpers.course import sweep
+
+    grid = Path(options.grid) if options.grid else None
+    out = Path(options.out).expanduser().absolute() if options.out else ROOT / "runs" / (grid.stem if grid else "sweep")
+    if options.only:
+        planned = {run.name: run for run in sweep.read_plan(out)}
+        if options.only not in planned:
+            raise CourseError(f"The sweep in {short(out)} has no run {options.only!r}; `sweep --list` names them.")
+        return sweep.make(planned[options.only])
+    if options.collect:
+        rows = sweep.collected(out)
+    else:
+        planned = sweep.read_grid(grid, options.notebooks, options.parameters, out)
+        if options.list:
+            sweep.write_plan(planned)
+            print(sweep.listed(planned))
+            return 0
+        rows = sweep.sweep(planned, options.cluster, options.workers, options.limit)
+    print(sweep.summary(rows, out))
+    return int(any(row["status"] not in ("done", "kept") for row in rows))
+
+
 def _predict(options: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on this machine's processor
     from helpers import runs, serving
@@ -129,6 +152,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--force", action="store_true", help="execute even what is up to date")
     command.add_argument("--refresh", action="store_true", help="keep the outputs in the notebooks themselves")
+    command = add("sweep", _sweep, "execute notebooks for all combinations of parameters, in parallel")
+    command.add_argument(
+        "grid", nargs="?", help="TOML: tables [[runs]] with notebooks, and a value or a list for a name"
+    )
+    command.add_argument("--notebooks", nargs="+", default=[], metavar="NB", help="numbers, in place of a grid file")
+    command.add_argument(
+        "-p", dest="parameters", nargs="+", action="append", default=[], metavar="NAME VALUE", help="name and value(s)"
+    )
+    command.add_argument("--out", help="folder of the sweep (default: runs/ and the name of the grid)")
+    command.add_argument("--workers", type=int, help="runs at once on this machine (default: one per core)")
+    command.add_argument("--cluster", metavar="ADDRESS", help="send the runs to this Dask scheduler, tcp://HOST:8786")
+    command.add_argument("--limit", type=float, metavar="SECONDS", help="longest time that one run may take")
+    command.add_argument("--list", action="store_true", help="run nothing: print one command per run")
+    command.add_argument("--only", metavar="RUN", help="make one run of the sweep in --out, as --list says")
+    command.add_argument("--collect", action="store_true", help="run nothing: say what lies in --out")
     command = add("predict", _predict, "let a recorded model hear recordings of your own")
     command.add_argument("folder", help="folder with recordings of any format and length, or a single one")
     command.add_argument("--run", required=True, help="folder of a recorded run")
@@ -150,14 +188,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors a user can mend are printed without a traceback."""
     options = _parser().parse_args(arguments)
     try:
-        options.function(options)
+        return options.function(options) or 0
     except CourseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped. Start the same command again: it goes on where it was.", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

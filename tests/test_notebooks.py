@@ -30,17 +30,17 @@ def cells(notebook, kind):
 
 
 def test_outputs_belong_to_the_source(notebook):
-    assert notebook.metadata["course"].get("outputs_of") == runner._source_digest(notebook), "run `make notebooks`"
+    assert notebook.metadata["course"].get("outputs_of") == runner.source_digest(notebook), "run `make notebooks`"
     code = cells(notebook, "code")
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
 
 
 def test_a_changed_source_is_noticed_and_a_changed_output_is_not():
-    before = runner._source_digest(read(TEMPLATE))
+    before = runner.source_digest(read(TEMPLATE))
     for change in ({"source": "1"}, {"metadata": {"tags": []}}, {"cell_type": "raw"}, {"outputs": [], "id": "1"}):
         book = read(TEMPLATE)
         book.cells[-1].update(change)
-        assert (runner._source_digest(book) == before) == ("outputs" in change), change
+        assert (runner.source_digest(book) == before) == ("outputs" in change), change
 
 
 def test_it_opens_and_closes_like_the_template(notebook):

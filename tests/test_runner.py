@@ -133,7 +133,7 @@ def test_parameters_that_are_none_are_told_on_the_command_line(capsys):
 
 def test_a_folder_is_found_from_where_the_command_is_given(run, tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(runner, "_execute", lambda path, target, parameters, *rest: given.append(parameters))
+    monkeypatch.setattr(runner, "execute", lambda path, target, parameters, *rest: given.append(parameters))
     (tmp_path / "sounds").mkdir()
     (tmp_path / "sounds" / "list.csv").write_text("path,label\nx.wav,x\n")
     monkeypatch.chdir(tmp_path)

@@ -25,9 +25,9 @@ TOLERANCE = 0.12  # of a score between 0 and 1: some ten test clips of a sample;
 CASES = {
     "01 fsd50k": ("01", {"dataset": "fsd50k", "limit": 200}),
     "02 tut2017": ("02", {"dataset": "tut2017"}),
-    "03 speech_commands": ("03", {"dataset": "speech_commands", "limit": 150, "epochs": 2}),
+    "03 speech_commands": ("03", {"dataset": "speech_commands", "limit": 100, "epochs": 1}),
     # Without pretrained weights, so that it gives the same wherever some could be had.
-    "04 esc50": ("04", {"dataset": "esc50", "epochs": 1, "pretrained": False, "network": "ResNet18"}),
+    "04 esc50": ("04", {"dataset": "esc50", "limit": 60, "epochs": 1, "pretrained": False, "network": "ResNet18"}),
     "05 esc50": ("05", {"dataset": "esc50", "n_iter": 2, "epochs": 10}),
     "05 fsdkaggle2018": ("05", {"dataset": "fsdkaggle2018", "n_iter": 2, "epochs": 10}),
     "06 esc50": ("06", {"dataset": "esc50"}),
@@ -39,7 +39,7 @@ CASES = {
     # On spectrograms: opens what 03 recorded there.
     "10 speech_commands": (
         "10",
-        {"dataset": "speech_commands", "limit": 150, "run": "03_spectrogram_cnns", "n_clips": 2},
+        {"dataset": "speech_commands", "limit": 100, "run": "03_spectrogram_cnns", "n_clips": 2},
     ),
 }
 # Of a handful of clips, hence different on every machine: all one can say is that they are there, with an interval.

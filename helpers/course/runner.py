@@ -46,7 +46,7 @@ def select(names: list[str], template: bool = False) -> list[Path]:
     return [path for path in known if not names or any(path.name.startswith(name) for name in names)]
 
 
-def _source_digest(notebook: nbformat.NotebookNode) -> str:
+def source_digest(notebook: nbformat.NotebookNode) -> str:
     """Fingerprint of what a notebook says and does: the type, tags and source of every cell, not its outputs."""
     return digest([(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in notebook.cells])
 
@@ -58,7 +58,7 @@ def run(paths: list[Path], out: Path = RUNS, wanted: dict | None = None, force: 
     kept, unless `force`. Runs go where the notebooks' `run_dir` says; if `out` is not the default, to out/<notebook>.
     CourseError before anything runs: an unknown parameter, a value that is none, one `run_dir` for several.
     """
-    wanted = {name: _seen_from_here(name, parameters.read(name, value)) for name, value in (wanted or {}).items()}
+    wanted = {name: seen_from_here(name, parameters.read(name, value)) for name, value in (wanted or {}).items()}
     if wanted.get("run_dir") and len(paths) > 1:
         raise CourseError("Several notebooks cannot record in one run_dir; name a folder for all of them with --out.")
     for path in paths:
@@ -71,20 +71,20 @@ def run(paths: list[Path], out: Path = RUNS, wanted: dict | None = None, force: 
             given.setdefault("run_dir", str(out / path.stem))
         settings = {**parameters.defaults(path), **given}
         run_dir = folder(settings.get("run_dir"), path.stem, settings.get("dataset"), settings.get("data_dir"))
-        key, target = _key(path, settings, given, run_dir), out / path.name
+        key, target = key_of(path, settings, given, run_dir), out / path.name
         where = f"[{number}/{len(paths)}] {path.stem}"
-        if not force and _made(target) == (key, _recorded(run_dir)):
+        if not force and _made(target) == (key, recorded_by(run_dir)):
             print(f"{where}: up to date, kept ({target})", flush=True)
         else:
             print(f"{where}: running ...", flush=True)
             started = time.perf_counter()
-            _execute(path, target, given, key, run_dir)
+            execute(path, target, given, key, run_dir)
             print(f"{where}: done in {time.perf_counter() - started:.0f} s", flush=True)
         executed.append(target)
     return executed
 
 
-def _seen_from_here(name: str, value: object) -> object:
+def seen_from_here(name: str, value: object) -> object:
     """Make a folder or file that lies below another place than the repository's root, where notebooks run, absolute."""
     if name in parameters.PATHS and value and Path.cwd() != ROOT and Path(value).expanduser().exists():
         return str(Path(value).expanduser().absolute())
@@ -110,7 +110,7 @@ def refresh(paths: list[Path]) -> None:
         for cell, result in zip(source.cells, made, strict=True):
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = result.outputs, result.execution_count
-        source.metadata.setdefault("course", {})["outputs_of"] = _source_digest(source)
+        source.metadata.setdefault("course", {})["outputs_of"] = source_digest(source)
         with replace_with(path) as temporary:
             nbformat.write(source, temporary)
         run_dir = folder(None, path.stem, parameters.defaults(path)["dataset"], None)
@@ -119,6 +119,10 @@ def refresh(paths: list[Path]) -> None:
             if f"figures/{kept.name}" in readme:
                 with replace_with(kept) as temporary:
                     shutil.copyfile(figure, temporary)
+
+
+class KernelDied(CourseError):
+    """The kernel of a notebook died or did not start; another attempt may go well."""
 
 
 class _Manager(AsyncKernelManager):
@@ -146,7 +150,8 @@ def _without_greetings() -> Iterator[None]:
             sys.stderr.writelines(line for line in words if not _GREETINGS.search(line))
 
 
-def _execute(path: Path, target: Path, given: dict, key: str, run_dir: Path) -> None:
+def execute(path: Path, target: Path, given: dict, key: str, run_dir: Path) -> None:
+    """Execute a notebook into `target`; CourseError: a cell failed, and the notebook with its error lies beside it."""
     how = {"kernel_name": "python3", "cwd": ROOT, "progress_bar": not in_batch()}
     how |= {"extra_arguments": [_QUIET], "coalesce_streams": True, "kernel_manager_class": _Manager}
     failed = target.with_name(f"{target.stem}.failed.ipynb")
@@ -161,16 +166,16 @@ def _execute(path: Path, target: Path, given: dict, key: str, run_dir: Path) -> 
         except (PapermillExecutionError, DeadKernelError, RuntimeError) as error:
             if temporary.stat().st_size:
                 shutil.copyfile(temporary, failed)
-            reason = "its kernel died, perhaps for lack of memory"
+            kind, reason = KernelDied, "its kernel died, perhaps for lack of memory"
             if isinstance(error, PapermillExecutionError):
-                reason = f"{error.ename}: {error.evalue}"
+                kind, reason = CourseError, f"{error.ename}: {error.evalue}"
             elif not isinstance(error, DeadKernelError):
                 reason = f"its kernel did not start ({error})"
             see = f"\nSee {short(failed)}." if failed.exists() else ""
-            raise CourseError(f"{path.name} stopped: {reason}{see}") from error
+            raise kind(f"{path.name} stopped: {reason}{see}") from error
         notebook = nbformat.read(temporary, as_version=4)
         _tidy(notebook)
-        notebook.metadata.setdefault("course", {}).update(made_from=key, recorded=_recorded(run_dir))
+        notebook.metadata.setdefault("course", {}).update(made_from=key, recorded=recorded_by(run_dir))
         nbformat.write(notebook, temporary)
 
 
@@ -204,24 +209,31 @@ def _made(target: Path) -> tuple[str | None, str | None]:
     return course.get("made_from"), course.get("recorded")
 
 
-def _recorded(run_dir: Path) -> str | None:
+def recorded_by(run_dir: Path) -> str | None:
+    """Fingerprint of what a run recorded, or None."""
     path = run_dir / "metrics.json"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
-def _key(path: Path, settings: dict, given: dict, run_dir: Path) -> str:
+def key_of(path: Path, settings: dict, given: dict, run_dir: Path) -> str:
     """Fingerprint of all that an executed notebook depends on."""
-    notebook, code = nbformat.read(path, as_version=4), hashlib.sha256()
-    sources = ("helpers/**/*.py", "data/*.toml", "data/recipe/**/*.py", "data/recipe/*.toml", "requirements.lock")
-    for file in sorted(file for pattern in sources for file in ROOT.glob(pattern)):
-        code.update(file.read_bytes())
+    notebook = nbformat.read(path, as_version=4)
     # The runs that it needs, and those that its parameters name.
     place = resolve(settings["runs_dir"]) if settings.get("runs_dir") else run_dir.parent
     named = [settings.get("run"), settings.get("picture_run"), *(settings.get("twin_runs") or [])]
     named += notebook.metadata.get("course", {}).get("needs", [])
-    needed = [_recorded(place / name) for name in named if name]
+    needed = [recorded_by(place / name) for name in named if name]
     data = _data_state(settings.get("dataset"), at_hand(settings.get("dataset"), settings.get("data_dir")))
-    return digest(_source_digest(notebook), code.hexdigest(), given, data, needed)
+    return digest(source_digest(notebook), code(), given, data, needed)
+
+
+def code() -> str:
+    """Fingerprint of the helpers, of what makes the sample, and of the versions of all libraries."""
+    found = hashlib.sha256()
+    sources = ("helpers/**/*.py", "data/*.toml", "data/recipe/**/*.py", "data/recipe/*.toml", "requirements.lock")
+    for file in sorted(file for pattern in sources for file in ROOT.glob(pattern)):
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def _data_state(dataset: str | None, data_dir: str | os.PathLike | None) -> list[int] | None:

@@ -231,7 +231,10 @@ def find(root: str | os.PathLike) -> list[Run]:
     One that cannot be read is said and left out.
     """
     # A notebook that compares models records each below its own folder, and in its own a copy of the one it chose.
-    folders = sorted(path.parent for path in (ROOT / root).rglob("metrics.json"))
+    # A sweep makes its runs in folders whose names begin with a dot, until they are whole.
+    root = ROOT / root
+    folders = sorted(path.parent for path in root.rglob("metrics.json"))
+    folders = [folder for folder in folders if not any(part[0] == "." for part in folder.relative_to(root).parts)]
     inner = {parent for folder in folders for parent in folder.parents}
     found = []
     for folder in folders:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-
-import nbformat
+from pathlib import Path
 
 from helpers.base import CourseError
 
@@ -78,8 +77,8 @@ def read(name: str, value: object) -> object:
 
 def defaults(notebook: str | os.PathLike) -> dict:
     """Names and defaults of a notebook's parameters, from the cell that is tagged so; no plain value stays text."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     found, lines = {}, [line for source in tagged for line in source.splitlines() if not line.startswith(("%", "!"))]
     try:
         statements = ast.parse("\n".join(lines)).body
