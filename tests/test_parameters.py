@@ -34,6 +34,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
         ("networks", '["conv5"]', ["conv5"]),
         ("seconds", "1", 1.0),
         ("clip", 100032, "100032"),
+        ("regularise", "none", "none"),
         ("a name of your own", "false", "false"),
     ],
 )

@@ -122,6 +122,21 @@ def test_the_leaderboard_lists_each_model_once_and_best_first(tmp_path, manifest
     assert "good" in text and "good" in (tmp_path / "leaderboard.html").read_text()
 
 
+def test_runs_that_differ_in_their_seed_alone_are_grouped(tmp_path, manifest):
+    wrong = table(manifest)
+    for seed in range(3):
+        one = wrong.assign(predicted=wrong["label"].where(np.arange(len(wrong)) >= 10 * seed, "a"))
+        params = {"notebook": "03", "model": "cnn", "dataset": "esc50", "seed": seed, "epochs": 2}
+        runs.record(tmp_path / f"seed{seed}", params, scores.score(one), one)
+    runs.record(tmp_path / "other", params | {"epochs": 3}, scores.score(wrong), wrong)
+    text = board.write(tmp_path)
+    scored = pd.read_parquet(tmp_path / "leaderboard.parquet").query("metric == 'macro_f1'")
+    assert len(scored) == 4 and scored["seed"].tolist().count(2) == 2
+    same = scored[scored["asked"] == '{"epochs": 2}']["value"]
+    assert len(same) == 3 and f"{same.mean():.1%} ± {same.std():.1%}" in text
+    assert f"{same.min():.1%} to {same.max():.1%}" in text
+
+
 def test_a_comparison_is_written_for_reading(tmp_path):
     metrics = {
         name: {"value": 0.5, "low": 0.25, "high": 0.75, "n": 60}

@@ -331,3 +331,10 @@ def test_no_cluster_is_told_in_a_sentence(write, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "_PATIENCE", 1)
     with pytest.raises(CourseError, match="No cluster with a worker at tcp://127.0.0.1:9 .*Start it with `dask sched"):
         sweep.sweep(plan(tmp_path / "out", "01"), cluster="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("grid", sorted((ROOT / "data" / "sweeps").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_grids_that_come_with_the_course_can_be_planned(grid, tmp_path):
+    planned = sweep.read_grid(grid, [], [], tmp_path)
+    assert len(planned) == {"household": 6, "quick": 40, "readme": 4, "words": 8}[grid.stem]
+    assert f"sweep {grid.relative_to(ROOT)}" in grid.read_text()

@@ -1,4 +1,4 @@
-"""What runs the course and teaches nothing: the batch runner and the benchmark."""
+"""What runs the course and teaches nothing: the batch runner, sweeps and the benchmark."""
 
 import sys
 

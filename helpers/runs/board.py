@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pandas as pd
 
 from helpers import scores
-from helpers.base import ROOT, DataMissing, replace_with, short
+from helpers.base import ROOT, DataMissing, replace_with, short, write_parquet
 from helpers.runs import RUNS, Run, find
 
 _COLUMNS = [
@@ -15,6 +16,22 @@ _COLUMNS = [
     *("macro_f1", "macro_f1_low", "macro_f1_high", "accuracy", "accuracy_low", "accuracy_high"),
     *("rounds", "accuracy_mean", "accuracy_sd", "parameters", "train_seconds"),
 ]
+
+
+_FACTS = ["run", "notebook", "model", "dataset", "data", "seed", "asked"]
+# What may differ between runs of a sweep, besides dataset and seed.
+_ASKED = {
+    "epochs",
+    "limit",
+    "options",
+    "n_rounds",
+    "n_iter",
+    "full",
+    "imbalance",
+    "networks",
+    "regularise",
+    "precision",
+}
 
 
 def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
@@ -37,6 +54,25 @@ def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
     return board.sort_values(["dataset", "data", "macro_f1"], ascending=[True, True, False], ignore_index=True)
 
 
+def _metrics(root: str | os.PathLike) -> pd.DataFrame:
+    """All that recorded models scored: one row per run and metric, with what its notebook was asked for as JSON."""
+    rows = []
+    for run in find(root):
+        row = {key: run.params.get(key) for key in ("notebook", "model", "dataset", "seed")}
+        row |= {"run": short(run.path), "data": "real" if run.params.get("data_dir") else "sample"}
+        row["asked"] = json.dumps({name: run.params[name] for name in _ASKED & {*run.params}}, sort_keys=True)
+        rows += [row | {"metric": name, **metric} for name, metric in run.metrics.items()]
+    return pd.DataFrame(rows, columns=[*_FACTS, "metric", "value", "low", "high", "n"])
+
+
+def _over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
+    """Group runs that differ in their seed alone: how many, mean, standard deviation, lowest and highest macro F1."""
+    scored = scored[scored["metric"] == "macro_f1"]
+    keys = [name for name in _FACTS if name not in ("run", "seed")]
+    groups = scored.groupby(keys, dropna=False)["value"].agg(["count", "mean", "std", "min", "max"])
+    return groups[groups["count"] > 1].sort_values("mean", ascending=False).reset_index()
+
+
 def write(root: str | os.PathLike = RUNS) -> str:
     """Write the leaderboard as leaderboard.html and leaderboard.csv into `root`, and return it as text."""
     root = ROOT / root
@@ -47,6 +83,17 @@ def write(root: str | os.PathLike = RUNS) -> str:
         )
     with replace_with(root / "leaderboard.csv") as temporary:
         board.to_csv(temporary, index=False)
+    scored = _metrics(root)
+    write_parquet(root / "leaderboard.parquet", scored)
+    seeds, text = _over_seeds(scored), readable(board).to_string(index=False)
+    if len(seeds):
+        shown = seeds[["model", "dataset", "data", "asked"]].assign(runs=seeds["count"])
+        ends = (
+            _text("{:.1%} ± {:.1%}", seeds["mean"], seeds["std"]),
+            _text("{:.1%} to {:.1%}", seeds["min"], seeds["max"]),
+        )
+        shown = shown.assign(**{"macro F1, mean ± sd over seeds": ends[0], "from lowest to highest": ends[1]})
+        text += f"\n\nRuns that differ in their seed alone\n{shown.to_string(index=False)}"
     page = (
         "<!doctype html><meta charset='utf-8'><title>Leaderboard</title><style>body{font-family:sans-serif;margin:2em}"
         "table{border-collapse:collapse}td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right}</style>"
@@ -55,7 +102,7 @@ def write(root: str | os.PathLike = RUNS) -> str:
     )
     with replace_with(root / "leaderboard.html") as temporary:
         temporary.write_text(page + readable(board).to_html(index=False), encoding="utf-8")
-    return f"{readable(board).to_string(index=False)}\n\nTo open: {short(root / 'leaderboard.html')}"
+    return f"{text}\n\nTo open: {short(root / 'leaderboard.html')}"
 
 
 def _share(metric: dict) -> str:

@@ -47,6 +47,7 @@ def _names(value: object) -> list[str]:
 # Folders and files, given as seen from where a command is given, which need not be where a notebook runs.
 PATHS = ("data_dir", "run_dir", "runs_dir", "tag_lists", "weights_dir", "recordings")
 _MAY_BE_NONE = (*PATHS, "run", "clip", "limit", "n_rounds", "full")
+_NONE_IS_A_NAME = ("regularise",)  # "none" is one of its choices
 _TEXTS = (*PATHS, "dataset", "run", "picture_run", "clip", "network", "regularise")
 _KINDS = dict.fromkeys(_TEXTS, (str, "text"))
 _KINDS |= {"seed": _whole(0)} | dict.fromkeys(("n_clips", "n_points"), _whole(2))
@@ -65,7 +66,8 @@ def read(name: str, value: object) -> object:
     if name not in _KINDS:
         return value
     kind, means = _KINDS[name]
-    if value is None or (isinstance(value, str) and value.strip().casefold() in _NOTHING):
+    nothing = ("",) if name in _NONE_IS_A_NAME else _NOTHING
+    if value is None or (isinstance(value, str) and value.strip().casefold() in nothing):
         if name in _MAY_BE_NONE or name == "options":
             return {} if name == "options" else None
         raise CourseError(f"The parameter {name} has no value; it must be {means}.")
