@@ -83,7 +83,7 @@ def states(rows):
     return [row["status"] for row in rows]
 
 
-def test_a_grid_becomes_every_combination_once(write, tmp_path):
+def test_a_grid_becomes_every_combination_once(write, tmp_path, monkeypatch):
     write("01_a"), write("02_b", needs=["01_a"])
     grid = tmp_path / "grid.toml"
     grid.write_text('[[runs]]\nnotebooks = ["02", "01"]\nseed = [0, 1, "1"]\nlimit = "none"\n')
@@ -95,7 +95,9 @@ def test_a_grid_becomes_every_combination_once(write, tmp_path):
     assert len({run.folder for run in planned}) == 8
     assert planned[4].needs == [planned[0].name]
     sweep.write_plan(planned)
-    assert sweep.read_plan(tmp_path / "out") == planned
+    with monkeypatch.context() as patch:  # as on a worker that would take real recordings
+        patch.setenv("COURSE_SAMPLE", "0")
+        assert sweep.read_plan(tmp_path / "out") == planned and os.environ["COURSE_SAMPLE"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,10 @@ def _combination(given: dict) -> str:
 def write_plan(planned: list[Planned]) -> None:
     """Write down what belongs to a sweep, for the processes that make its runs."""
     names = {run.name: {"notebook": short(run.notebook), "given": run.given} for run in planned}
-    write_json(planned[0].out / "plan.json", {"format": _FORMAT, "runs": names})
+    write_json(
+        planned[0].out / "plan.json",
+        {"format": _FORMAT, "sample": os.environ.get("COURSE_SAMPLE") == "1", "runs": names},
+    )
 
 
 def read_plan(out: Path) -> list[Planned]:
@@ -151,6 +154,8 @@ def read_plan(out: Path) -> list[Planned]:
             f"The sweep in {short(out)} has format {plan.get('format')}, and this course reads {_FORMAT}. "
             "Use the version of the course that made it, or name another folder with --out."
         )
+    # Whoever makes or collects its runs takes the recordings that it was planned for.
+    os.environ["COURSE_SAMPLE"] = str(int(plan["sample"]))
     return [
         Planned(out, name.partition("/")[0], ROOT / run["notebook"], run["given"]) for name, run in plan["runs"].items()
     ]

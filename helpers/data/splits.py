@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from helpers.base import CourseError
 
@@ -73,6 +72,8 @@ def make_folds(manifest: pd.DataFrame, n_folds: int = 5, seed: int = 0) -> np.nd
 
 
 def _deal(label: np.ndarray, group: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedGroupKFold  # here only: it takes a second to import
+
     folds = np.zeros(len(label), dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
