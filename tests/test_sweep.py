@@ -212,6 +212,11 @@ def test_a_run_is_put_in_its_place_when_it_is_whole(write, tmp_path):
     write("01_a", "if seed: raise ValueError('no such seed')")
     good, bad = planned = plan(tmp_path / "out", "01", seed=[0, 1])
     sweep.write_plan(planned)
+    for run, key in ((good, "of an older notebook"), (bad, bad.key())):
+        begun = run.folder.with_name(".01_a")
+        begun.mkdir(parents=True)
+        (begun / "round.json").write_text("{}")
+        (begun / "sweep.json").write_text(json.dumps({"key": key}))
     assert [sweep.make(run) for run in planned] == [0, 1]
     assert {path.name for path in good.folder.iterdir()} == {
         "metrics.json",
@@ -223,7 +228,8 @@ def test_a_run_is_put_in_its_place_when_it_is_whole(write, tmp_path):
     assert facts["parameters"] == {"seed": 0} and facts["seconds"] > 0 and facts["peak_memory_mb"] > 10
     # The executed notebook names the place where the run lies, not where it was made.
     assert f"recorded in {good.folder}" in (good.folder / "notebook.ipynb").read_text()
-    assert not bad.folder.exists() and "no such seed" in bad.failed("ipynb").read_text()
+    assert not bad.folder.exists() and (bad.folder.with_name(".01_a") / "round.json").exists()  # to be gone on with
+    assert "no such seed" in bad.failed("ipynb").read_text()
     assert [run.path for run in runs.find(tmp_path / "out")] == []  # nothing half-made is found
     before = (good.folder / "sweep.json").read_bytes()
     assert sweep.make(good) == 0 and (good.folder / "sweep.json").read_bytes() == before

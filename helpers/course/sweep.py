@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -194,9 +195,11 @@ def make(run: Planned) -> int:
 
 def _make(run: Planned) -> int:
     work, key, started = run.folder.with_name(f".{run.notebook.stem}"), run.key(), time.perf_counter()
-    work.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(NotImplementedError), FileLock(work / ".lock", timeout=_PATIENCE):
+    with _alone(work / ".lock", f"the run {run.name}", _PATIENCE):
         pass  # a kernel that an attempt left behind has ended
+    if _read(work / "sweep.json").get("key") != key:  # what another notebook or helper has begun, is not gone on with
+        shutil.rmtree(work)
+    write_json(work / "sweep.json", {"key": key})
     for stale in ("json", "ipynb"):
         run.failed(stale).unlink(missing_ok=True)
     target = work / "notebook.ipynb"
@@ -249,7 +252,7 @@ def _alone(lock: Path, what: str, patience: float) -> Iterator[None]:
         held.acquire(timeout=patience)
     except Timeout:
         raise CourseError(f"Another process is at work on {what}. Wait for it, or stop it.") from None
-    except NotImplementedError:
+    except (NotImplementedError, OSError):
         print(f"This file system has no locks: let no other process work on {what} meanwhile.")
     try:
         yield
