@@ -39,7 +39,7 @@ def _audit(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from helpers.course import runner
 
-    paths = runner.select(options.notebooks, template=options.refresh)
+    paths = runner.select(options.notebooks, template=options.refresh or "template" in options.notebooks)
     if options.refresh:
         runner.refresh(paths)
         return
@@ -96,9 +96,16 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from helpers.runs import board
+    from helpers.runs import page
 
-    print(board.write(options.root))
+    print(page.write(options.root, options.where, options.sort))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from helpers import runs
+    from helpers.runs import pairs
+
+    print(pairs.compare(*(runs.load(resolve(path).absolute()) for path in (options.one, options.other))))
 
 
 def _benchmark(options: argparse.Namespace) -> None:
@@ -175,6 +182,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--hop", type=float, help="seconds from window to window (default: half a window)")
     command = add("leaderboard", _leaderboard, "all recorded models in one table")
     command.add_argument("root", nargs="?", default="runs", help="folder of runs (default: %(default)s)")
+    command.add_argument("--where", metavar="CONDITION", help="keep rows, as in: dataset == 'esc10' and accuracy > 0.8")
+    command.add_argument("--sort", metavar="COLUMN", help="sort by a column; --sort=-accuracy for the largest first")
+    command = add("compare", _compare, "what differs between two runs: parameters, environment, code, clips")
+    command.add_argument("one", help="folder of a recorded run")
+    command.add_argument("other", help="folder of another one")
     command = add("benchmark", _benchmark, "measure feature extraction, clips per second and memory; or `predict`")
     add_dataset(command, "esc50")
     command.add_argument("--run", help="folder of a recorded run: measure how long it takes to hear an hour")

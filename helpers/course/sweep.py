@@ -107,7 +107,7 @@ def read_grid(path: str | os.PathLike | None, notebooks: list[str], given: list[
         if not wanted:
             raise CourseError("A table [[runs]] of the grid names no `notebooks`, such as notebooks = ['03', '05'].")
         choices = {name: values if isinstance(values, list) else [values] for name, values in block.items()}
-        for notebook in runner.select(wanted):
+        for notebook in runner.select(wanted, template=True):
             _check(notebook, choices)
             for values in itertools.product(*choices.values()):
                 read = {name: parameters.read(name, value) for name, value in zip(choices, values, strict=True)}

@@ -25,6 +25,7 @@ from helpers.base import CACHE, ROOT, CourseError, DataMissing, quiet, replace_w
 from helpers.runs import parameters
 
 RUNS = ROOT / "runs"
+_FORMAT = 1  # of a run; what is recorded without one has this one, too
 _METRIC, _NAN = ("value", "low", "high", "n"), float("nan")
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "librosa", "scikit-learn", "numpy", "pandas")
 # The types beyond skops's own list that our estimators contain; anything else in a file is refused. A forest's trees
@@ -166,7 +167,7 @@ def record(
             raise CourseError(f"Metric {name!r} must have value, low, high and n, not {sorted(metric)}.")
     run_dir = Path(run_dir)
     asked = next((_ASKED[place] for place in (run_dir, *run_dir.parents) if place in _ASKED), {})
-    params = {**asked, **params}
+    params = {"format": _FORMAT, "asked": [*asked], **asked, **params}
     for stale in ("metrics.json", "predictions.parquet", "model.keras", "model.skops"):
         (run_dir / stale).unlink(missing_ok=True)
     if predictions is not None:
@@ -217,6 +218,11 @@ def load(run_dir: str | os.PathLike) -> Run:
         )
     with _whole(path / "params.json") as file:
         params = {**json.loads(file.read_text(encoding="utf-8"))}
+    if params.get("format", _FORMAT) != _FORMAT:
+        raise CourseError(
+            f"The run {short(path)} has format {params['format']}, and this course reads {_FORMAT}. Use the version of "
+            "the course that made it, or run its notebook again."
+        )
     with _whole(path / "metrics.json") as file:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         metrics = {
@@ -261,7 +267,7 @@ def versions() -> dict[str, str]:
 
 
 def _environment() -> dict:
-    git = ["git", "rev-parse", "--short", "HEAD"]
+    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]  # with a mark where files were changed since
     commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     return {
         "python": platform.python_version(),

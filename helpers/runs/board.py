@@ -8,8 +8,8 @@ import os
 import pandas as pd
 
 from helpers import scores
-from helpers.base import ROOT, DataMissing, replace_with, short, write_parquet
-from helpers.runs import RUNS, Run, find
+from helpers.base import short
+from helpers.runs import RUNS, Run, find, parameters
 
 _COLUMNS = [
     *("run", "notebook", "model", "dataset", "data", "n"),
@@ -19,19 +19,6 @@ _COLUMNS = [
 
 
 _FACTS = ["run", "notebook", "model", "dataset", "data", "seed", "asked"]
-# What may differ between runs of a sweep, besides dataset and seed.
-_ASKED = {
-    "epochs",
-    "limit",
-    "options",
-    "n_rounds",
-    "n_iter",
-    "full",
-    "imbalance",
-    "networks",
-    "regularise",
-    "precision",
-}
 
 
 def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
@@ -54,55 +41,40 @@ def table(root: str | os.PathLike = RUNS) -> pd.DataFrame:
     return board.sort_values(["dataset", "data", "macro_f1"], ascending=[True, True, False], ignore_index=True)
 
 
-def _metrics(root: str | os.PathLike) -> pd.DataFrame:
+def metrics(root: str | os.PathLike) -> pd.DataFrame:
     """All that recorded models scored: one row per run and metric, with what its notebook was asked for as JSON."""
     rows = []
     for run in find(root):
         row = {key: run.params.get(key) for key in ("notebook", "model", "dataset", "seed")}
         row |= {"run": short(run.path), "data": "real" if run.params.get("data_dir") else "sample"}
-        row["asked"] = json.dumps({name: run.params[name] for name in _ASKED & {*run.params}}, sort_keys=True)
+        row["asked"] = json.dumps(asked(run), sort_keys=True)
         rows += [row | {"metric": name, **metric} for name, metric in run.metrics.items()]
     return pd.DataFrame(rows, columns=[*_FACTS, "metric", "value", "low", "high", "n"])
 
 
-def _over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
+def asked(run: Run) -> dict:
+    """Parameters that the notebook of a run was asked for, but for those with a column of their own, and places."""
+    apart = {"dataset", "notebook", "seed", *parameters.PATHS}
+    return {name: run.params[name] for name in run.params.get("asked", []) if name not in apart}
+
+
+def told_apart(models: pd.Series, asked: pd.Series) -> list[str]:
+    """Of what runs were asked (JSON), what tells those of the same model apart, as text."""
+    read, texts = asked.map(json.loads), []
+    for model, mine in zip(models, read, strict=True):
+        others = read[models == model]
+        telling = [name for name in mine if any(one.get(name) != mine[name] for one in others)]
+        texts.append(", ".join(f"{name} {mine[name]}" for name in telling))
+    return texts
+
+
+def over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
     """Group runs that differ in their seed alone: how many, mean, standard deviation, lowest and highest macro F1."""
     scored = scored[scored["metric"] == "macro_f1"]
     keys = [name for name in _FACTS if name not in ("run", "seed")]
     groups = scored.groupby(keys, dropna=False)["value"].agg(["count", "mean", "std", "min", "max"])
-    return groups[groups["count"] > 1].sort_values("mean", ascending=False).reset_index()
-
-
-def write(root: str | os.PathLike = RUNS) -> str:
-    """Write the leaderboard as leaderboard.html and leaderboard.csv into `root`, and return it as text."""
-    root = ROOT / root
-    board = table(root)
-    if not len(board):
-        raise DataMissing(
-            f"No recorded run below {root}. Run notebooks 03 and 05 first (`python -m helpers run 03 05`)."
-        )
-    with replace_with(root / "leaderboard.csv") as temporary:
-        board.to_csv(temporary, index=False)
-    scored = _metrics(root)
-    write_parquet(root / "leaderboard.parquet", scored)
-    seeds, text = _over_seeds(scored), readable(board).to_string(index=False)
-    if len(seeds):
-        shown = seeds[["model", "dataset", "data", "asked"]].assign(runs=seeds["count"])
-        ends = (
-            _text("{:.1%} ± {:.1%}", seeds["mean"], seeds["std"]),
-            _text("{:.1%} to {:.1%}", seeds["min"], seeds["max"]),
-        )
-        shown = shown.assign(**{"macro F1, mean ± sd over seeds": ends[0], "from lowest to highest": ends[1]})
-        text += f"\n\nRuns that differ in their seed alone\n{shown.to_string(index=False)}"
-    page = (
-        "<!doctype html><meta charset='utf-8'><title>Leaderboard</title><style>body{font-family:sans-serif;margin:2em}"
-        "table{border-collapse:collapse}td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right}</style>"
-        "<h1>Leaderboard</h1><p>Test clips only. In brackets: 95 % interval over groups. <em>sample</em>: "
-        "synthesised recordings; <em>real</em>: published recordings.</p>"
-    )
-    with replace_with(root / "leaderboard.html") as temporary:
-        temporary.write_text(page + readable(board).to_html(index=False), encoding="utf-8")
-    return f"{text}\n\nTo open: {short(root / 'leaderboard.html')}"
+    groups = groups[groups["count"] > 1].sort_values("mean", ascending=False).reset_index()
+    return groups.assign(asked=told_apart(groups["model"], groups["asked"]))
 
 
 def _share(metric: dict) -> str:

@@ -45,10 +45,10 @@ def _names(value: object) -> list[str]:
 
 
 # Folders and files, given as seen from where a command is given, which need not be where a notebook runs.
-PATHS = ("data_dir", "run_dir", "runs_dir", "tag_lists", "weights_dir", "recordings")
+PATHS = ("data_dir", "run_dir", "runs_dir", "tag_lists", "weights_dir", "recordings", "sweep")
 _MAY_BE_NONE = (*PATHS, "run", "clip", "limit", "n_rounds", "full")
 _NONE_IS_A_NAME = ("regularise",)  # "none" is one of its choices
-_TEXTS = (*PATHS, "dataset", "run", "picture_run", "clip", "network", "regularise")
+_TEXTS = (*PATHS, "dataset", "run", "picture_run", "clip", "network", "regularise", "method", "folds")
 _KINDS = dict.fromkeys(_TEXTS, (str, "text"))
 _KINDS |= {"seed": _whole(0)} | dict.fromkeys(("n_clips", "n_points"), _whole(2))
 _KINDS |= dict.fromkeys(("epochs", "limit", "n_rounds", "n_shown", "n_iter", "n_fit"), _whole(1))
