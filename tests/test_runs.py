@@ -1,3 +1,4 @@
+import json
 import linecache
 import os
 import subprocess
@@ -12,7 +13,7 @@ from sklearn.dummy import DummyClassifier
 from helpers import data, runs, scores
 from helpers.base import ROOT, CourseError, DataMissing
 from helpers.networks import cross_validate
-from helpers.runs import board, parameters
+from helpers.runs import board, page, parameters
 
 _PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
@@ -32,6 +33,17 @@ def test_a_recorded_run_reads_back(tmp_path, manifest):
     pd.testing.assert_frame_equal(run.predictions, predictions)
     with pytest.raises(CourseError, match="low"):
         runs.record(tmp_path / "x", {}, {"accuracy": {"value": 0.5}})
+
+
+def test_a_run_of_another_format_is_refused_in_a_sentence_and_one_of_before_formats_is_read(tmp_path, manifest):
+    for name, params in {"old": {}, "new": {"format": 7}}.items():
+        runs.record(tmp_path / name, params, scores.score(table(manifest)), table(manifest))
+    content = json.loads((tmp_path / "old" / "params.json").read_text())
+    assert content.pop("format") == 1
+    (tmp_path / "old" / "params.json").write_text(json.dumps(content))
+    assert runs.load(tmp_path / "old").metrics
+    with pytest.raises(CourseError, match=r"new has format 7, and this course reads 1\. Use the version"):
+        runs.load(tmp_path / "new")
 
 
 def test_a_run_that_was_killed_is_not_taken_for_finished(tmp_path, manifest, monkeypatch):
@@ -118,7 +130,7 @@ def test_the_leaderboard_lists_each_model_once_and_best_first(tmp_path, manifest
     assert rows["accuracy"].tolist() == [1.0, pytest.approx(1 / 3, abs=0.05)]
     assert set(rows["data"]) == {"sample"}
     assert list(nothing) == list(rows) and list(board.readable(nothing)) == list(board.readable(rows))
-    text = board.write(tmp_path)
+    text = page.write(tmp_path)
     assert "good" in text and "good" in (tmp_path / "leaderboard.html").read_text()
 
 
@@ -126,10 +138,17 @@ def test_runs_that_differ_in_their_seed_alone_are_grouped(tmp_path, manifest):
     wrong = table(manifest)
     for seed in range(3):
         one = wrong.assign(predicted=wrong["label"].where(np.arange(len(wrong)) >= 10 * seed, "a"))
-        params = {"notebook": "03", "model": "cnn", "dataset": "esc50", "seed": seed, "epochs": 2}
+        params = {
+            "notebook": "03",
+            "model": "cnn",
+            "dataset": "esc50",
+            "seed": seed,
+            "epochs": 2,
+            "asked": ["seed", "epochs"],
+        }
         runs.record(tmp_path / f"seed{seed}", params, scores.score(one), one)
     runs.record(tmp_path / "other", params | {"epochs": 3}, scores.score(wrong), wrong)
-    text = board.write(tmp_path)
+    text = page.write(tmp_path)
     scored = pd.read_parquet(tmp_path / "leaderboard.parquet").query("metric == 'macro_f1'")
     assert len(scored) == 4 and scored["seed"].tolist().count(2) == 2
     same = scored[scored["asked"] == '{"epochs": 2}']["value"]

@@ -360,7 +360,9 @@ def _dispatch(
 ) -> None:
     from dask.distributed import as_completed
 
-    bar, started = progress(total=len(missing), desc="sweep", unit="run"), time.perf_counter()
+    # Where nobody watches, the lines of the runs are enough.
+    bar = progress(total=len(missing), desc="sweep", unit="run", disable=not sys.stderr.isatty())
+    started = time.perf_counter()
     while left := [run for run in missing if run.name not in rows]:
         with _client(cluster, min(workers or _room(), len(left))) as client:
             slots = _slots(client)

@@ -99,7 +99,8 @@ def _page(table: pd.DataFrame, seeds: pd.DataFrame, paired: pd.DataFrame) -> Ite
         title = f"{dataset} ({data})"
         yield f"<h2>{html.escape(title)}</h2>"
         yield _picture(_standings(one), f"Macro F1 of the models on {title}, the best on top, each seed a point.")
-        yield _picture(_costs(one), f"Accuracy of the models on {title} against the seconds of their training.")
+        if one["train_seconds"].notna().any():
+            yield _picture(_costs(one), f"Accuracy of the models on {title} against the seconds of their training.")
     if len(seeds):
         yield "<h2>Runs that differ in their seed alone</h2>" + _sortable(_readable_seeds(seeds), "seeds")
     if len(paired):

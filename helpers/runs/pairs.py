@@ -86,7 +86,7 @@ def _pair(one: dict, other: dict) -> dict:
 
 def _holm(p: pd.Series) -> pd.Series:
     ordered = p.sort_values()
-    return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1)
+    return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1).reindex(p.index)
 
 
 def compare(one: Run, other: Run) -> str:
