@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Many containers set it; then every kernel would compile TensorFlow anew, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup sample data run test unit-tests notebook-tests series-words series-rest lint lab notebooks words lock clean clean-runs
+.PHONY: help setup sample data run test unit-tests notebook-tests series-words series-rest lint lab notebooks words lock luck-sample clean clean-runs
 
 PRECISION ?= float32
 COMMANDS := ["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"]
@@ -51,8 +51,14 @@ SERIES := $(LONGEST) $(filter-out $(LONGEST),$(shell ls -r notebooks | grep -o '
 run-05: run-03
 run-06: run-05
 run-10: run-07
+run-11: luck-sample
 run-%:
 	@COURSE_BATCH=1 $(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m helpers run $*
+
+# What notebook 11 reads, on the sample: two methods, three seeds.
+luck-sample:
+	@COURSE_BATCH=1 $(ON_SAMPLE) $(BIN)/python -m helpers sweep data/sweeps/luck.toml -p seed 0 1 2 \
+	  -p method "extra trees" "dense net" --workers 1 --out runs/luck-sample
 
 test: setup lint  ## all that CI runs: unit tests, notebooks, parameterised runs
 	@$(BIN)/python -m helpers sample
@@ -68,7 +74,7 @@ series-rest: ONLY := not (speech_commands or folder)
 $(HALVES):
 	@$(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest tests/test_series.py -k "$(ONLY)"
 
-notebook-tests:
+notebook-tests: luck-sample
 	@COURSE_BATCH=1 $(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 lint: setup  ## check style and docstrings
@@ -79,7 +85,9 @@ lab: setup  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: setup  ## run the notebooks, on real recordings where `make data` has put them, and keep the outputs
-	@COURSE_BATCH=1 $(BIN)/python -m helpers run --refresh
+	@COURSE_BATCH=1 $(BIN)/python -m helpers run --refresh 01 02 03 04 05 06 07 10 template
+	@$(BIN)/python -m helpers sweep data/sweeps/luck.toml
+	@COURSE_BATCH=1 $(BIN)/python -m helpers run --refresh 11
 
 words: setup  ## the README's table on spoken words: make words DATA=path/to/speech_commands_v0.02 [PRECISION=mixed_bfloat16]
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make words DATA=path/to/speech_commands_v0.02"; exit 2; }

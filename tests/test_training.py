@@ -7,7 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from helpers import data
 from helpers.features import FeatureSpec
-from helpers.networks import training
+from helpers.networks import augment, compact_cnn, training
 
 
 def batches(**options):
@@ -131,3 +131,23 @@ def test_a_recipe_is_trained_in_every_round_scored_recorded_and_kept(manifest, t
     merged = [dataclasses.replace(one, train=one.development, validation=one.train[:0]) for one in rounds]
     (detail, _) = training.train(tmp_path, "more", recipe, manifest, merged, X).params["details"]
     assert "validation_accuracy" not in detail and "val_loss" not in detail["history"]
+
+
+def test_the_same_seed_trains_the_same_network_to_the_last_bit(manifest, tmp_path):
+    """With dropout, augmentation, and threads that make batches ahead; no slower operations are needed for that."""
+    spec = FeatureSpec("logmel", n_mels=32, seconds=0.5)
+    X = np.random.default_rng(0).uniform(-80, 0, (len(manifest), *spec.shape)).astype(np.float32)
+    steps = (augment.Shift(frames=4, bands=1), augment.SpecAugment(4, 4), augment.Mixup(0.3))
+    told = {}
+    for name, seed in (("one", 3), ("two", 3), ("other", 4)):
+        recipe = training.Recipe(
+            lambda n_classes: compact_cnn((*spec.shape, 1), n_classes, [8, 16, 16]),
+            lambda steps: keras.optimizers.AdamW(training.warm_cosine(2e-3, steps, 1e-4, 2e-6)),
+            epochs=2, spec=spec, augmentations=steps,
+        )  # fmt: skip
+        run = training.train(tmp_path / name, "net", recipe, manifest, data.rounds(manifest, 1), X, seed)
+        told[name] = run.predictions, run.params["details"][0]["history"], run.model().get_weights()
+    for first, second in zip(told["one"][2], told["two"][2], strict=True):
+        assert np.array_equal(first, second)
+    assert told["one"][1] == told["two"][1] and told["one"][0].equals(told["two"][0])
+    assert not told["one"][0].equals(told["other"][0])
