@@ -237,6 +237,16 @@ def test_features_and_random_searches_run_on_a_cluster_through_joblib(tmp_path, 
         assert {"helpers.audio", "sklearn.linear_model"} <= set().union(*loaded.values())  # they did the work
 
 
+def test_progress_names_what_is_done_at_work_and_left(write, tmp_path):
+    write("01_a")
+    one, two, three = planned = plan(tmp_path / "out", "01", seed=[0, 1, 2])
+    two.work.mkdir(parents=True)
+    rows = {one.name: {"status": "failed", "reason": "ValueError: no", "seconds": 60.0}}
+    told = sweep._told(rows, planned, one.name, 60.0)
+    assert told.startswith(f"[1/3, 1 failed] {one.name}: failed: ValueError: no; 2 left, about 2 min")
+    assert told.endswith(f"(at work: {two.name})") and three.name not in told
+
+
 def test_a_second_sweep_in_the_same_folder_is_refused(write, inline, tmp_path):
     write("01_a")
     with (

@@ -61,6 +61,11 @@ class Planned:
         return self.out / self.name
 
     @property
+    def work(self) -> Path:
+        """Where it lies until it is whole."""
+        return self.folder.with_name(f".{self.notebook.stem}")
+
+    @property
     def needs(self) -> list[str]:
         """Names of the runs beside it that its notebook reads."""
         course = nbformat.read(self.notebook, as_version=4).metadata.get("course", {})
@@ -194,7 +199,7 @@ def make(run: Planned) -> int:
 
 
 def _make(run: Planned) -> int:
-    work, key, started = run.folder.with_name(f".{run.notebook.stem}"), run.key(), time.perf_counter()
+    work, key, started = run.work, run.key(), time.perf_counter()
     with _alone(work / ".lock", f"the run {run.name}", _PATIENCE):
         pass  # a kernel that an attempt left behind has ended
     if _read(work / "sweep.json").get("key") != key:  # what another notebook or helper has begun, is not gone on with
@@ -393,6 +398,8 @@ def _told(rows: dict, missing: list[Planned], name: str, seconds: float) -> str:
     row, left = rows[name], len(missing) - len(ended)
     how = f"failed: {row['reason']}" if row["status"] == "failed" else f"{row['status']} in {row['seconds']:.0f} s"
     rest = f"; {left} left, about {seconds / len(ended) * left / 60:.0f} min" if left else ""
+    begun = [run.name for run in missing if run.name not in rows and run.work.exists()]
+    rest += f" (at work: {', '.join(begun[:4])}{', ...' if len(begun) > 4 else ''})" if begun else ""
     return f"[{len(ended)}/{len(missing)}, {failed} failed] {name}: {how}{rest}"
 
 
