@@ -16,7 +16,7 @@ from helpers.runs import page, pairs
 def known(manifest, monkeypatch):
     """The groups of the clips, as if their recordings were at hand."""
     groups = dict(zip(manifest["clip_id"], data.groups(manifest), strict=True))
-    monkeypatch.setattr(pairs, "groups_of", lambda run: groups)
+    monkeypatch.setattr(pairs, "_groups_of", lambda run: groups)
     return groups
 
 
@@ -103,7 +103,7 @@ def test_without_their_recordings_clips_count_for_themselves_and_that_is_said(tm
 def test_the_groups_are_those_of_the_recordings(tmp_path, manifest):
     run = runs.load(record(tmp_path / "a", manifest, mask(), data_dir=None))
     clips = data.load("esc50")
-    assert pairs.groups_of(run) == dict(zip(clips["clip_id"], data.groups(clips), strict=True))
+    assert pairs._groups_of(run) == dict(zip(clips["clip_id"], data.groups(clips), strict=True))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ _SHOWN = 20  # clips, or lines of changed code, that a comparison lists
 _COLUMNS = ["dataset", "data", "one", "other", "difference", "low", "high", "n", "p", "wins", "seeds"]
 
 
-def groups_of(run: Run) -> dict[str, str] | None:
+def _groups_of(run: Run) -> dict[str, str] | None:
     """Group of each clip of the run's dataset by clip_id; None where its recordings are no longer at hand."""
     options = json.dumps(run.params.get("options") or {}, sort_keys=True)
     return _groups(run.params.get("dataset"), run.params.get("data_dir"), options)
@@ -71,7 +71,7 @@ def table(root: str | os.PathLike) -> pd.DataFrame:
 def _pair(one: dict, other: dict) -> dict:
     (first, _), (_, run) = next(iter(one.values())), next(iter(other.values()))
     gain = np.mean([hit for hit, _ in one.values()], axis=0) - np.mean([hit for hit, _ in other.values()], axis=0)
-    known = groups_of(run)
+    known = _groups_of(run)
     group = first.index.to_numpy() if known is None else first.index.map(known).to_numpy()
     told = scores.mean(gain, group, share=False)
     seeds = one.keys() & other.keys()
@@ -132,7 +132,7 @@ def _executed(run: Run) -> list[str] | None:
 
 
 def _clips(one: Run, other: Run) -> list[str]:
-    group = groups_of(one)
+    group = _groups_of(one)
     lines = [
         f"  {name}: {scores.shown(one.metrics[name])} -> {scores.shown(other.metrics[name])}"
         for name in ("accuracy", "macro_f1")
