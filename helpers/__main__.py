@@ -182,7 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--hop", type=float, help="seconds from window to window (default: half a window)")
     command = add("leaderboard", _leaderboard, "all recorded models in one table")
     command.add_argument("root", nargs="?", default="runs", help="folder of runs (default: %(default)s)")
-    command.add_argument("--where", metavar="CONDITION", help="keep rows, as in: dataset == 'esc10' and accuracy > 0.8")
+    command.add_argument(
+        "--where", metavar="CONDITION", help="of the table of runs, keep: dataset == 'esc10' and accuracy > 0.8"
+    )
     command.add_argument("--sort", metavar="COLUMN", help="sort by a column; --sort=-accuracy for the largest first")
     command = add("compare", _compare, "what differs between two runs: parameters, environment, code, clips")
     command.add_argument("one", help="folder of a recorded run")

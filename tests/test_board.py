@@ -52,6 +52,13 @@ def test_methods_are_compared_on_the_same_clips_over_their_seeds(tmp_path, manif
     assert row["p"] == pytest.approx(flips.pvalue, abs=0.005)
 
 
+def test_no_interval_of_a_difference_leaves_what_is_possible(tmp_path, manifest, known):
+    record(tmp_path / "all", manifest, mask(), "all")
+    record(tmp_path / "few", manifest, ~mask(0, 1, 2), "few")  # one group of twenty
+    (row,) = pairs.table(tmp_path).to_dict("records")
+    assert row["difference"] == pytest.approx(0.95) and row["high"] == 1 and row["low"] < 0.95
+
+
 def test_p_is_corrected_for_the_number_of_pairs():
     assert pairs._holm(pd.Series([0.04, 0.01, 0.03])).tolist() == pytest.approx([0.06, 0.03, 0.06])
     assert pairs._holm(pd.Series([0.5, 0.9])).tolist() == [1.0, 1.0]

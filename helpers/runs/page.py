@@ -32,8 +32,8 @@ number of pairs (Holm); and how many of the seeds that both have <em>one</em> wi
 def write(root: str | os.PathLike = RUNS, where: str | None = None, sort: str | None = None) -> str:
     """Write leaderboard.html, .csv and .parquet (a row per run and metric) into `root`; give it as text, too.
 
-    `where` keeps the rows of which it is true, as "dataset == 'esc10' and accuracy > 0.8"; `sort` names a column, with
-    a minus before it for the largest first. CourseError: nothing that is asked for, or no such column.
+    `where` keeps the rows of the table of runs of which it is true, as "dataset == 'esc10' and accuracy > 0.8"; `sort`
+    names a column, with a minus for the largest first. CourseError: nothing that is asked for, or no such column.
     """
     root = ROOT / root
     table = _chosen(board.table(root), where, sort)

@@ -81,7 +81,9 @@ def _pair(one: dict, other: dict) -> dict:
     if len(sums) > 1:
         flips = dict(permutation_type="samples", n_resamples=10_000, rng=np.random.default_rng(0))
         p = float(permutation_test((sums,), np.sum, vectorized=True, **flips).pvalue)
-    return {"difference": told.pop("value"), **told, "p": p, "wins": won, "seeds": len(seeds)}
+    low, high = np.clip((told["low"], told["high"]), -1, 1)  # no two models differ by more than all clips
+    told |= {"low": float(low), "high": float(high), "difference": told.pop("value")}
+    return {**told, "p": p, "wins": won, "seeds": len(seeds)}
 
 
 def _holm(p: pd.Series) -> pd.Series:
