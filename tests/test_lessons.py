@@ -141,7 +141,7 @@ def test_no_line_must_be_scrolled(lesson):
 def test_few_names_of_helpers(lesson):
     code = "\n".join(cell.source for cell in lesson.cells if cell.cell_type == "code")
     imported = re.findall(r"^from helpers[\w.]* import \(?([^)#\n]+)", code, flags=re.MULTILINE)
-    assert len([name for line in imported for name in line.split(",") if name.strip()]) <= 9
+    assert len([name for line in imported for name in line.split(",") if name.strip()]) <= 8
 
 
 def test_methods_are_cited_where_they_appear(lesson):

@@ -167,7 +167,7 @@ def test_a_comparison_is_written_for_reading(tmp_path):
         "svc": runs.Run(tmp_path, {"train_seconds": 0.26, "details": [{}]}, less),
         "cnn": runs.Run(tmp_path, params, metrics),
     }
-    compared = board.comparison(recorded)
+    compared = runs.comparison(recorded)
     share = "50.0 % (25.0 to 75.0)"
     assert compared.to_dict("split")["data"][0] == [
         *("cnn", "1,234", "75.0 %", share, share, "50.0 % / 50.0 %", "50.0 ± 12.5 %", 60, "2.0")

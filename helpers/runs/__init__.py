@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from helpers import data
+from helpers import data, scores
 from helpers.base import CACHE, ROOT, CourseError, DataMissing, quiet, replace_with, short, write_json, write_parquet
 from helpers.runs import parameters
 
@@ -250,6 +250,33 @@ def find(root: str | os.PathLike) -> list[Run]:
             except CourseError as error:
                 print(f"Left out: {error}")
     return found
+
+
+def comparison(recorded: dict[str, Run]) -> pd.DataFrame:
+    """Put several runs of one notebook into a table for reading, best macro F1 first."""
+    rows = []
+    for name, run in sorted(recorded.items(), key=lambda item: -item[1].metrics["macro_f1"]["value"]):
+        row = {"model": name, "parameters": f"{run.params['parameters']:,}" if "parameters" in run.params else "-"}
+        for side in ("train", "validation"):
+            seen = [detail[f"{side}_accuracy"] for detail in run.params["details"] if f"{side}_accuracy" in detail]
+            row[f"{side} accuracy"] = f"{100 * sum(seen) / len(seen):.1f} %" if seen else "-"
+        for metric, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+            row[title] = share(run.metrics[metric])
+        parts = (100 * run.metrics[part]["value"] for part in ("macro_precision", "macro_recall"))
+        row["macro P / R"] = "{:.1f} % / {:.1f} %".format(*parts)
+        if "accuracy_per_fold" in run.metrics:
+            middle, high = (100 * run.metrics["accuracy_per_fold"][part] for part in ("value", "high"))
+            row["accuracy over rounds"] = f"{middle:.1f} ± {high - middle:.1f} %"
+        row |= {"n": run.metrics["accuracy"]["n"], "training, s": f"{run.params['train_seconds']:.1f}"}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    unused = "validation accuracy" in table and (table["validation accuracy"] == "-").all()
+    return table.drop(columns="validation accuracy") if unused else table
+
+
+def share(metric: dict) -> str:
+    """Write a metric with its interval, but without its n, which has a column of its own."""
+    return scores.shown({part: end for part, end in metric.items() if part != "n"})
 
 
 def slug(name: str) -> str:

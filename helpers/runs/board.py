@@ -1,4 +1,4 @@
-"""Recorded runs side by side: the leaderboard, and the comparison table of one notebook."""
+"""Recorded runs side by side: the leaderboard."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import os
 
 import pandas as pd
 
-from helpers import scores
 from helpers.base import short
-from helpers.runs import RUNS, Run, find, parameters
+from helpers.runs import RUNS, Run, find, parameters, share
 
 _COLUMNS = [
     *("run", "notebook", "model", "dataset", "data", "n"),
@@ -77,11 +76,6 @@ def over_seeds(scored: pd.DataFrame) -> pd.DataFrame:
     return groups.assign(asked=told_apart(groups["model"], groups["asked"]))
 
 
-def _share(metric: dict) -> str:
-    """Write a metric with its interval, but without its n, which has a column of its own."""
-    return scores.shown({part: end for part, end in metric.items() if part != "n"})
-
-
 def _text(template: str, *columns: pd.Series) -> list[str]:
     """Write one text per row, "-" where the first value is missing."""
     rows = zip(*columns, strict=True)
@@ -93,32 +87,10 @@ def readable(board: pd.DataFrame) -> pd.DataFrame:
     columns = {"model": board["model"], "dataset": board["dataset"] + " (" + board["data"] + ")"}
     for name, title in (("macro_f1", "macro F1"), ("accuracy", "accuracy")):
         ends = board[[name, f"{name}_low", f"{name}_high"]].set_axis(["value", "low", "high"], axis=1)
-        columns[title] = [_share(metric) for metric in ends.to_dict("records")]
+        columns[title] = [share(metric) for metric in ends.to_dict("records")]
     columns |= {"n": board["n"], "rounds": board["rounds"]}
     over_rounds = board["accuracy_mean"].where(board["accuracy_sd"].notna())
     columns["accuracy, mean ± sd over rounds"] = _text("{:.1%} ± {:.1%}", over_rounds, board["accuracy_sd"])
     columns["parameters"] = _text("{:,.0f}", board["parameters"])
     columns["training, s"] = _text("{:.1f}", board["train_seconds"])
     return pd.DataFrame(columns)
-
-
-def comparison(recorded: dict[str, Run]) -> pd.DataFrame:
-    """Put several runs of one notebook into a table for reading, best macro F1 first."""
-    rows = []
-    for name, run in sorted(recorded.items(), key=lambda item: -item[1].metrics["macro_f1"]["value"]):
-        row = {"model": name, "parameters": f"{run.params['parameters']:,}" if "parameters" in run.params else "-"}
-        for side in ("train", "validation"):
-            seen = [detail[f"{side}_accuracy"] for detail in run.params["details"] if f"{side}_accuracy" in detail]
-            row[f"{side} accuracy"] = f"{100 * sum(seen) / len(seen):.1f} %" if seen else "-"
-        for metric, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
-            row[title] = _share(run.metrics[metric])
-        parts = (100 * run.metrics[part]["value"] for part in ("macro_precision", "macro_recall"))
-        row["macro P / R"] = "{:.1f} % / {:.1f} %".format(*parts)
-        if "accuracy_per_fold" in run.metrics:
-            middle, high = (100 * run.metrics["accuracy_per_fold"][part] for part in ("value", "high"))
-            row["accuracy over rounds"] = f"{middle:.1f} ± {high - middle:.1f} %"
-        row |= {"n": run.metrics["accuracy"]["n"], "training, s": f"{run.params['train_seconds']:.1f}"}
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    unused = "validation accuracy" in table and (table["validation accuracy"] == "-").all()
-    return table.drop(columns="validation accuracy") if unused else table
