@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from helpers import data, scores
+from helpers import data
 from helpers.base import CACHE, ROOT, CourseError, DataMissing, quiet, replace_with, short, write_json, write_parquet
 from helpers.runs import parameters
 
@@ -276,6 +276,8 @@ def comparison(recorded: dict[str, Run]) -> pd.DataFrame:
 
 def share(metric: dict) -> str:
     """Write a metric with its interval, but without its n, which has a column of its own."""
+    from helpers import scores  # here only: its SciPy takes a second to import, in every process of a sweep
+
     return scores.shown({part: end for part, end in metric.items() if part != "n"})
 
 
