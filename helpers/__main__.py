@@ -80,7 +80,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     out = serving.writable(options.out)
     run = runs.load(resolve(options.run).absolute())
-    predictions, files = serving.predict(run, options.folder, options.hop, weights_dir=options.weights_dir)
+    predictions, files = serving.predict(run, options.folder, options.hop, options.weights_dir, options.sure)
     written = serving.write(out, predictions, files)
     print(f"{(files['windows'] > 0).sum()} of {len(files)} files were heard, in {len(predictions)} windows.")
     reasons = files.loc[files["windows"] == 0, "flags"].str.replace(r" \((?!\.|no suffix).*", "", regex=True)
@@ -180,6 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", default="predictions.csv", help="table of windows (default: %(default)s)")
     command.add_argument("--weights-dir", help="folder with yamnet.tflite, for runs that need it")
     command.add_argument("--hop", type=float, help="seconds from window to window (default: half a window)")
+    what = 'say "not sure" below the confidence from which on this share of the test clips was right'
+    command.add_argument("--sure", type=float, metavar="SHARE", help=what)
     command = add("leaderboard", _leaderboard, "all recorded models in one table")
     command.add_argument("root", nargs="?", default="runs", help="folder of runs (default: %(default)s)")
     command.add_argument(

@@ -41,6 +41,7 @@ from helpers.features import yamnet
 from helpers.features.cache import CODE
 from helpers.runs import Run
 
+NOT_SURE = "not sure"
 _BATCH = 32  # windows shown to the model at once
 _SECONDS_TO_LOSE = 20.0  # of work by a kill, and a file's
 
@@ -105,6 +106,7 @@ def predict(
     folder: str | os.PathLike,
     hop_seconds: float | None = None,
     weights_dir: str | os.PathLike | None = None,
+    sure: float | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Let a recorded model hear a folder of recordings, or a single one, of any format and length.
 
@@ -112,8 +114,10 @@ def predict(
     decoded once. predictions: a row per window with `file`, `start` and `end` (s), `predicted`, `confidence`, `silent`
     and p_<class> for every class. files: a row for every file there is, with what its windows say on average (silent
     ones left out, unless all are), and `flags` in the words of the audit, besides "resampled", "unreadable", "ignored".
-    After a kill, files that have been heard are not heard again.
+    With `sure`, "not sure" stands where the confidence is below `threshold`. After a kill, files that have been heard
+    are not heard again.
     """
+    limit = 0.0 if sure is None else threshold(run, sure)
     spec, scaled = recipe(run, weights_dir)
     hop_seconds = spec.seconds / 2 if hop_seconds is None else hop_seconds
     if not 1 / spec.sr <= hop_seconds < float("inf"):
@@ -163,7 +167,29 @@ def predict(
     order = {name: number for number, name in enumerate(states)}
     predictions = pd.concat([table for table in heard if len(table)] or heard[:1], ignore_index=True)
     predictions = predictions.sort_values("file", key=lambda file: file.map(order), kind="stable", ignore_index=True)
-    return predictions, _files({name: facts[name] for name in order}, predictions, spec)
+    files = _files({name: facts[name] for name in order}, predictions, spec)
+    for table in (predictions, files):
+        table.loc[table["confidence"] < limit, "predicted"] = NOT_SURE
+    return predictions, files
+
+
+def threshold(run: Run, sure: float) -> float:
+    """Give the lowest confidence from which on a share `sure` of a run's answers to its test clips is right.
+
+    CourseError: `sure` is no share, or not even the most confident answers reach it.
+    """
+    if not 0 < sure <= 1:
+        raise CourseError(f"sure must be a share above 0 and at most 1, such as 0.95, not {sure}.")
+    told = run.predictions
+    confidence = told[[f"p_{name}" for name in run.classes]].max(axis=1)
+    right = (told["label"] == told["predicted"]).groupby(confidence).agg(["sum", "size"]).iloc[::-1].cumsum()
+    enough = right.index[right["sum"] / right["size"] >= sure]
+    if not len(enough):
+        raise CourseError(
+            f"Not even the most confident answers of the run {short(run.path)} to its {len(told)} test clips are right "
+            f"in {100 * sure:g} %. Ask for less, or take a better model."
+        )
+    return float(enough[-1])
 
 
 def _windows(path: Path, spec: Any, hop_seconds: float, facts: dict) -> Iterator[tuple]:

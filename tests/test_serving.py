@@ -206,6 +206,40 @@ def test_a_file_speaks_by_the_mean_of_its_windows_that_are_not_silent(tmp_path, 
     assert files["windows"].item() == 3 and files["confidence"].item() == pytest.approx((1.0 + 0.8 + 0.6) / 3)
 
 
+def told(confidence, right):
+    table = pd.DataFrame({"clip_id": range(len(right)), "label": "cat", "fold": "1"})
+    table["predicted"] = np.where(right, "cat", "dog")
+    p = np.asarray(confidence)
+    return table.assign(p_cat=np.where(right, p, 0), p_dog=np.where(right, 0, p), p_rain=1 - p)
+
+
+def test_the_threshold_is_the_lowest_from_which_enough_is_right(tmp_path):
+    """By hand, most confident first: right 1/1, 2/2, then two at once 3/4, 4/5, 4/6."""
+    confidence, right = [0.9, 0.8, 0.7, 0.7, 0.6, 0.55], [True, True, False, True, True, False]
+    one = {"accuracy": {"value": 4 / 6, "low": 0.0, "high": 1.0, "n": 6}}
+    runs.record(tmp_path, {}, one, told(confidence, right))
+    run = runs.load(tmp_path)
+    found = {sure: serving.threshold(run, sure) for sure in (1.0, 0.8, 0.75, 0.5)}
+    assert found == {1.0: 0.8, 0.8: 0.6, 0.75: 0.6, 0.5: 0.55}
+    runs.record(tmp_path, {}, one, told([0.9, 0.8], [False, True]))
+    with pytest.raises(CourseError, match="most confident answers.*2 test clips.*95 %.*Ask for less"):
+        serving.threshold(runs.load(tmp_path), 0.95)
+    for wrong in (0, 95):
+        with pytest.raises(CourseError, match="such as 0.95"):
+            serving.threshold(run, wrong)
+
+
+def test_not_sure(tmp_path, folder, listener):
+    """The listener says dog with 0.5, always."""
+    one = {"accuracy": {"value": 1.0, "low": 0.0, "high": 1.0, "n": 2}}
+    for high, answer in ((0.5, "dog"), (0.51, serving.NOT_SURE)):
+        params = {"feature": dataclasses.asdict(IMAGE), "scaled": True}
+        runs.record(tmp_path, params, one, told([0.9, high], [True, True]))
+        predictions, files = serving.predict(runs.load(tmp_path), folder, sure=0.95)
+        assert set(predictions["predicted"]) == {answer} and set(files["predicted"].dropna()) == {answer}
+        assert files.loc[files["windows"] == 0, "predicted"].isna().all() and (predictions["confidence"] == 0.5).all()
+
+
 def test_a_keras_run(tmp_path):
     import keras
 
