@@ -46,7 +46,7 @@ def test_what_datasets_there_are():
             assert remote.hash or remote.listed or remote.url.startswith("doi:10.5281/zenodo.")
             assert (remote.hash or "sha256:").startswith("sha256:")
     assert len(data.fsd50k.INFO.files[-1].parts) == 5
-    assert len(data.tut2017.INFO.files) == 13
+    assert len(data.tut2017.INFO.files) == 13 + 6
     with pytest.raises(CourseError, match="'esc-50'.*fsd50k, esc50.*speech_commands"):
         data.load("esc-50")
 
@@ -132,6 +132,25 @@ def test_tut2017(tmp_path):
     assert "warning" not in manifest.attrs
     _append(root / "evaluation_setup" / "fold2_train.txt", "audio/b002_0_10.wav\tbeach\n")
     assert "fold 2: b002" in data.load("tut2017", root).attrs["warning"]
+
+
+def test_tut2017_with_its_evaluation_set(tmp_path):
+    """Its files are numbered; map.txt tells where each was recorded, and one clip of this map is missing."""
+    root = trees.tut2017(tmp_path)
+    with pytest.raises(DataMissing, match="evaluation set.*leave `evaluation` out"):
+        data.load("tut2017", root, evaluation=True)
+    trees.tut2017_evaluation(tmp_path)
+    manifest = by_id(data.load("tut2017", root, evaluation=True))
+    assert manifest["split"].value_counts().to_dict() == {"train": 16, "test": 4} and manifest["fold"].isna().all()
+    assert manifest.loc["0", ["label", "group"]].tolist() == ["beach", "b901"] and manifest.loc["3", "group"] is None
+    assert manifest.loc["b001_0_10", "errors"] == [(0.5, 1.25, "microphone failure")]
+    assert all(Path(path).exists() for path in manifest["path"])
+    (round_,) = data.rounds(manifest.reset_index())
+    assert set(manifest.iloc[round_.test].index) == {*"0123"} and not len(round_.set_aside)
+    assert len(data.load("tut2017", root)) == 16
+    (tmp_path / "TUT-acoustic-scenes-2017-evaluation/evaluation_setup/map.txt").unlink()
+    alone = by_id(data.load("tut2017", root, evaluation=True))
+    assert alone.loc[[*"0123"], "group"].isna().all()
 
 
 def test_speech_commands_without_one_of_its_lists(tmp_path):

@@ -25,7 +25,7 @@ from helpers import audio, base, data
 from helpers.base import DATA, write_json
 from helpers.data.wrangle import read_crosswalk, read_tag_lists, truth_class, wrangle
 
-RECIPE = tomllib.loads(sample.RECIPE.read_text(encoding="utf-8"))
+RECIPE = sample.read(sample.RECIPE)
 
 # sha256 of the int16 samples of these clips, seed 0. Made with `python tests/test_sample.py` on Linux x86-64 with
 # numpy 2.4.6 and scipy 1.17.1; to be renewed only when the recipe or its synthesis changed on purpose.
@@ -63,7 +63,8 @@ def small_recipe(tmp_path_factory):
         fault["seconds"] = min(fault.get("seconds", 0.9), 3.0)
     for name in ("esc50", "esc10"):
         recipe[name].update(seconds=0.5, clips_per_fold=1, short=[])
-    recipe["tut2017"].update(seconds=0.5, dropout={"file": 5, "start": 0.1, "end": 0.2})
+    recipe["tut2017"].update(seconds=0.5, locations=4, dropout={"file": 5, "start": 0.1, "end": 0.2})
+    recipe["tut2017_evaluation"].update(seconds=0.5)
     recipe["fsdkaggle2018"].update(train=12, test=8, max_seconds=0.5)
     recipe["speech_commands"].update(speakers=4, clips_per_speaker=3, validation_speakers=1, testing_speakers=1)
     recipe["speech_commands"]["background_seconds"] = 0.5
@@ -216,7 +217,7 @@ def test_esc50_sources_have_several_takes_and_clips_are_padded():
 
 def test_tut2017_layout(small):
     manifest = data.load("tut2017", small)
-    assert (manifest["label"].nunique(), manifest["group"].nunique()) == (4, 16)
+    assert (manifest["label"].nunique(), manifest["group"].nunique()) == (6, 24)
     assert (manifest["group"] == manifest["clip_id"].str.extract(r"^(\w\d{3})_\d+_\d+$")[0]).all()
     setup = small / "TUT-acoustic-scenes-2017-development" / "evaluation_setup"
     for fold in range(1, 5):
@@ -230,6 +231,10 @@ def test_tut2017_layout(small):
     y, sr = sf.read(clip.path)
     assert y.shape[1] == 2 and sr == 16000
     assert not y[int(start * sr) : int(end * sr)].any()
+    both = data.load("tut2017", small, evaluation=True)
+    new = both[both["split"] == "test"]
+    assert len(new) == 6 * 2 and new["label"].value_counts().eq(2).all() and new["group"].nunique() == 12
+    assert not set(new["group"]) & set(manifest["group"]) and new["clip_id"].str.fullmatch(r"\d+").all()
 
 
 def test_fsdkaggle2018_layout(small):
@@ -288,7 +293,7 @@ def test_only_what_changed_or_lacks_files_is_made_again(copied, small_recipe, tm
     next((tut2017 / "audio").iterdir()).unlink()
     sample.make(copied, recipe=tmp_path / "changed.toml")
     assert len(list((copied / "folder").glob("*/*"))) == 4 * 3 + 2
-    assert len(list((tut2017 / "audio").iterdir())) == 32
+    assert len(list((tut2017 / "audio").iterdir())) == 6 * 4 * 2
     made = {path for path, time in before.items() if not path.exists() or path.stat().st_mtime_ns != time}
     assert {path.relative_to(copied).parts[0] for path in made} == {"folder", tut2017.name, "SAMPLE.json"}
 

@@ -103,6 +103,19 @@ def tut2017(parent):
     return root
 
 
+def tut2017_evaluation(parent):
+    """Four clips to evaluate on, at locations of their own; the map does not know the last one."""
+    root = Path(parent) / "TUT-acoustic-scenes-2017-evaluation"
+    scenes = ["beach", "cafe/restaurant", "beach", "cafe/restaurant"]
+    rows = [(f"audio/{n}.wav", scene, f"audio/{scene[0]}90{n // 2 + 1}_0_10.wav") for n, scene in enumerate(scenes)]
+    table(root / "meta.txt", [row[:2] for row in rows], "\t")
+    table(root / "evaluation_setup" / "evaluate.txt", [row[:2] for row in rows], "\t")
+    table(root / "evaluation_setup" / "map.txt", [(row[0], row[2]) for row in rows[:-1]], "\t")
+    for n, row in enumerate(rows):
+        tone(root / row[0], f=900 + 30 * n, channels=2)
+    return root
+
+
 KAGGLE = [
     ("fname", "label", "usage", "freesound_id", "license"),
     ("00063640.wav", "None", "Ignored", "88926", "Attribution"),

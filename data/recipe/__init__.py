@@ -33,6 +33,7 @@ from recipe.plans import (
     plan_fsdkaggle2018,
     plan_speech_commands,
     plan_tut2017,
+    plan_tut2017_evaluation,
 )
 from recipe.synth import recording, scene, source
 from recipe.synth.parts import generator, to_int16
@@ -44,6 +45,7 @@ PLANS: dict[str, Callable[[dict, int], Plan]] = {
     "esc50": plan_esc50,
     "esc10": plan_esc10,
     "tut2017": plan_tut2017,
+    "tut2017_evaluation": plan_tut2017_evaluation,
     "fsdkaggle2018": plan_fsdkaggle2018,
     "speech_commands": plan_speech_commands,
     "folder": plan_folder,
@@ -62,7 +64,7 @@ def make(
     """
     dest = Path(dest)
     dest.mkdir(parents=True, exist_ok=True)
-    recipes = tomllib.loads(Path(recipe).read_text(encoding="utf-8"))
+    recipes = read(recipe)
     with FileLock(dest / ".lock"):
         stamp = _read_stamp(dest)
         todo = {name: _digest(entry, seed) for name, entry in recipes.items()}
@@ -90,6 +92,12 @@ def make(
     return dest
 
 
+def read(recipe: str | os.PathLike) -> dict[str, dict]:
+    """Read a recipe: one table per dataset, completed by that of the dataset it is `like`."""
+    recipes = tomllib.loads(Path(recipe).read_text(encoding="utf-8"))
+    return {name: recipes.get(entry.get("like"), {}) | entry for name, entry in recipes.items()}
+
+
 def _clear(dest: Path) -> None:
     for left_over in dest.glob(".building-*"):
         shutil.rmtree(left_over, ignore_errors=True)
@@ -97,7 +105,7 @@ def _clear(dest: Path) -> None:
 
 def is_current(dataset: str) -> bool:
     """Whether the sample of a dataset is there, made by this recipe and this code (its files are not looked at)."""
-    recipe, entry = tomllib.loads(RECIPE.read_text(encoding="utf-8"))[dataset], _read_stamp(SAMPLE).get(dataset)
+    recipe, entry = read(RECIPE)[dataset], _read_stamp(SAMPLE).get(dataset)
     return bool(entry) and entry["digest"] == _digest(recipe, 0) and (SAMPLE / recipe["folder"]).is_dir()
 
 

@@ -106,32 +106,59 @@ def plan_esc10(recipe: dict, seed: int) -> Plan:
 
 
 def plan_tut2017(recipe: dict, seed: int) -> Plan:
-    """TUT Acoustic Scenes 2017: segments of recordings; fold k tests the k-th location of every scene."""
-    rng, plan, rows = generator(seed, "tut2017", "plan"), Plan(), []
-    for scene, entry in recipe["scenes"].items():
-        numbers = np.sort(rng.choice(np.arange(1, 200), recipe["locations"], replace=False))
-        for fold, number in enumerate(numbers, 1):
-            location = f"{entry['letter']}{number:03d}"
-            starts = np.sort(rng.choice(18, recipe["segments"], replace=False)) * 10
-            for start in starts:
-                path = f"audio/{location}_{start}_{start + 10}.wav"
-                plan.clips.append(
-                    Clip(path, f"scene:{scene}", recipe["seconds"], recipe["sr"], location, location,
-                         layers=tuple(entry["layers"]))
-                )  # fmt: skip
-                rows.append((path, scene, location, fold))
+    """TUT Acoustic Scenes 2017: segments of recordings, in four folds of whole locations."""
+    plan, rows = Plan(), []
+    for scene, location, number, start in _segments(recipe, seed):
+        path = f"audio/{location}_{start}_{start + 10}.wav"
+        plan.clips.append(_scene_clip(recipe, path, scene, location))
+        rows.append((path, scene, location, 1 + number % 4))
     lost = recipe["dropout"]
     damaged = replace(plan.clips[lost["file"]], dropout=(lost["start"], lost["end"]))
     plan.clips[lost["file"]] = damaged
     lines = {"meta.txt": [row[:3] for row in rows]}
     lines["error.txt"] = [(damaged.path, lost["start"], lost["end"], "dropout")]
-    for fold in range(1, recipe["locations"] + 1):
+    for fold in range(1, 5):
         test = [row for row in rows if row[3] == fold]
         lines[f"evaluation_setup/fold{fold}_train.txt"] = [row[:2] for row in rows if row[3] != fold]
         lines[f"evaluation_setup/fold{fold}_evaluate.txt"] = [row[:2] for row in test]
         lines[f"evaluation_setup/fold{fold}_test.txt"] = [row[:1] for row in test]
-    plan.texts = {name: "".join("\t".join(map(str, row)) + "\n" for row in table) for name, table in lines.items()}
+    plan.texts = _tabbed(lines)
     return plan
+
+
+def plan_tut2017_evaluation(recipe: dict, seed: int) -> Plan:
+    """Its evaluation set: numbered segments of other locations, the scenes in a table, the locations in a map."""
+    planned = [*_segments(recipe, seed, first=200)]
+    order, plan, rows = generator(seed, "tut2017", "evaluation").permutation(len(planned)), Plan(), []
+    for number, which in enumerate(order):
+        scene, location, _, start = planned[which]
+        path = f"audio/{number}.wav"
+        plan.clips.append(_scene_clip(recipe, path, scene, location))
+        rows.append((path, scene, f"audio/{location}_{start}_{start + 10}.wav"))
+    lines = {"meta.txt": [row[:2] for row in rows], "evaluation_setup/evaluate.txt": [row[:2] for row in rows]}
+    lines["evaluation_setup/test.txt"] = [row[:1] for row in rows]
+    lines["evaluation_setup/map.txt"] = [(path, original) for path, _, original in rows]
+    plan.texts = _tabbed(lines)
+    return plan
+
+
+def _segments(recipe: dict, seed: int, first: int = 1) -> Iterator[tuple[str, str, int, int]]:
+    """Draw scene, location, its number within the scene, and start (s) of every segment."""
+    rng = generator(seed, "tut2017", "plan", str(first))
+    for scene, entry in recipe["scenes"].items():
+        numbers = np.sort(rng.choice(np.arange(first, first + 199), recipe["locations"], replace=False))
+        for position, number in enumerate(rng.permutation(numbers)):
+            for start in np.sort(rng.choice(18, recipe["segments"], replace=False)) * 10:
+                yield scene, f"{entry['letter']}{number:03d}", position, int(start)
+
+
+def _scene_clip(recipe: dict, path: str, scene: str, location: str) -> Clip:
+    layers = tuple(recipe["scenes"][scene]["layers"])
+    return Clip(path, f"scene:{scene}", recipe["seconds"], recipe["sr"], location, location, layers=layers)
+
+
+def _tabbed(tables: dict[str, list]) -> dict[str, str]:
+    return {name: "".join("\t".join(map(str, row)) + "\n" for row in rows) for name, rows in tables.items()}
 
 
 def plan_fsdkaggle2018(recipe: dict, seed: int) -> Plan:
