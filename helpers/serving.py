@@ -41,7 +41,7 @@ from helpers.features import yamnet
 from helpers.features.cache import CODE
 from helpers.runs import Run
 
-NOT_SURE = "not sure"
+_NOT_SURE = "not sure"
 _BATCH = 32  # windows shown to the model at once
 _SECONDS_TO_LOSE = 20.0  # of work by a kill, and a file's
 
@@ -114,10 +114,10 @@ def predict(
     decoded once. predictions: a row per window with `file`, `start` and `end` (s), `predicted`, `confidence`, `silent`
     and p_<class> for every class. files: a row for every file there is, with what its windows say on average (silent
     ones left out, unless all are), and `flags` in the words of the audit, besides "resampled", "unreadable", "ignored".
-    With `sure`, "not sure" stands where the confidence is below `threshold`. After a kill, files that have been heard
+    With `sure`, "not sure" stands where the confidence is below the threshold. After a kill, files that have been heard
     are not heard again.
     """
-    limit = 0.0 if sure is None else threshold(run, sure)
+    limit = 0.0 if sure is None else _threshold(run, sure)
     spec, scaled = recipe(run, weights_dir)
     hop_seconds = spec.seconds / 2 if hop_seconds is None else hop_seconds
     if not 1 / spec.sr <= hop_seconds < float("inf"):
@@ -169,11 +169,11 @@ def predict(
     predictions = predictions.sort_values("file", key=lambda file: file.map(order), kind="stable", ignore_index=True)
     files = _files({name: facts[name] for name in order}, predictions, spec)
     for table in (predictions, files):
-        table.loc[table["confidence"] < limit, "predicted"] = NOT_SURE
+        table.loc[table["confidence"] < limit, "predicted"] = _NOT_SURE
     return predictions, files
 
 
-def threshold(run: Run, sure: float) -> float:
+def _threshold(run: Run, sure: float) -> float:
     """Give the lowest confidence from which on a share `sure` of a run's answers to its test clips is right.
 
     CourseError: `sure` is no share, or not even the most confident answers reach it.

@@ -27,8 +27,8 @@ from helpers.data.wrangle import read_crosswalk, read_tag_lists, truth_class, wr
 
 RECIPE = sample.read(sample.RECIPE)
 
-# sha256 of the int16 samples of these clips, seed 0. Made with `python tests/test_sample.py` on Linux x86-64 with
-# numpy 2.4.6 and scipy 1.17.1; to be renewed only when the recipe or its synthesis changed on purpose.
+# sha256 of the int16 samples of these clips, seed 0. Made with `PYTHONPATH=data python tests/test_sample.py` on Linux
+# x86-64 with numpy 2.4.6 and scipy 1.17.1; to be renewed only when the recipe or its synthesis changed on purpose.
 CHECKSUMS = Path(__file__).parent / "sample_checksums.json"
 
 

@@ -219,20 +219,20 @@ def test_the_threshold_is_the_lowest_from_which_enough_is_right(tmp_path):
     one = {"accuracy": {"value": 4 / 6, "low": 0.0, "high": 1.0, "n": 6}}
     runs.record(tmp_path, {}, one, told(confidence, right))
     run = runs.load(tmp_path)
-    found = {sure: serving.threshold(run, sure) for sure in (1.0, 0.8, 0.75, 0.5)}
+    found = {sure: serving._threshold(run, sure) for sure in (1.0, 0.8, 0.75, 0.5)}
     assert found == {1.0: 0.8, 0.8: 0.6, 0.75: 0.6, 0.5: 0.55}
     runs.record(tmp_path, {}, one, told([0.9, 0.8], [False, True]))
     with pytest.raises(CourseError, match="most confident answers.*2 test clips.*95 %.*Ask for less"):
-        serving.threshold(runs.load(tmp_path), 0.95)
+        serving._threshold(runs.load(tmp_path), 0.95)
     for wrong in (0, 95):
         with pytest.raises(CourseError, match="such as 0.95"):
-            serving.threshold(run, wrong)
+            serving._threshold(run, wrong)
 
 
 def test_not_sure(tmp_path, folder, listener):
     """The listener says dog with 0.5, always."""
     one = {"accuracy": {"value": 1.0, "low": 0.0, "high": 1.0, "n": 2}}
-    for high, answer in ((0.5, "dog"), (0.51, serving.NOT_SURE)):
+    for high, answer in ((0.5, "dog"), (0.51, serving._NOT_SURE)):
         params = {"feature": dataclasses.asdict(IMAGE), "scaled": True}
         runs.record(tmp_path, params, one, told([0.9, high], [True, True]))
         predictions, files = serving.predict(runs.load(tmp_path), folder, sure=0.95)
