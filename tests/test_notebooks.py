@@ -11,6 +11,7 @@ from test_lessons import numbers, prose, text_of
 
 from helpers.base import ROOT
 from helpers.course import runner
+from helpers.runs import parameters
 
 TEMPLATE = ROOT / "notebooks" / "template.ipynb"
 PARAMETERS = ["dataset", "data_dir", "seed", "epochs", "limit", "run_dir"]
@@ -56,6 +57,12 @@ def test_it_opens_and_closes_like_the_template(notebook):
 def test_it_takes_the_common_parameters(notebook):
     (tagged,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     assert re.findall(r"^(\w+) = ", tagged.source, flags=re.MULTILINE)[: len(PARAMETERS)] == PARAMETERS
+
+
+def test_what_each_parameter_means_is_known(notebook):
+    """Else a value from the command line would reach the notebook as text."""
+    (tagged,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert not {*re.findall(r"^(\w+) = ", tagged.source, flags=re.MULTILINE)} - {*parameters._KINDS}
 
 
 def test_it_explains_and_keeps_cells_short(notebook):

@@ -397,7 +397,9 @@ def test_no_cluster_is_told_in_a_sentence(write, tmp_path, monkeypatch):
         sweep.sweep(plan(tmp_path / "out", "01"), cluster="tcp://127.0.0.1:9")
 
 
-@pytest.mark.parametrize(("name", "n"), {"household": 6, "luck": 160, "quick": 40, "readme": 5, "words": 8}.items())
+@pytest.mark.parametrize(
+    ("name", "n"), {"household": 6, "leaks": 3, "luck": 160, "quick": 40, "readme": 5, "words": 8}.items()
+)
 def test_the_grids_that_come_with_the_course_can_be_planned(name, n, tmp_path):
     grid = ROOT / "data" / "sweeps" / f"{name}.toml"
     assert len(sweep.read_grid(grid, [], [], tmp_path)) == n

@@ -33,6 +33,12 @@ def _above_zero(value: object) -> float:
     return float(value)
 
 
+def _share(value: object) -> float:
+    if not 0 < float(value) <= 1:
+        raise ValueError
+    return float(value)
+
+
 def _options(value: object) -> dict:
     value = json.loads(value) if isinstance(value, str) else value
     return {**value}
@@ -46,15 +52,16 @@ def _names(value: object) -> list[str]:
 
 # Folders and files, given as seen from where a command is given, which need not be where a notebook runs.
 PATHS = ("data_dir", "run_dir", "runs_dir", "tag_lists", "weights_dir", "recordings", "sweep")
-_MAY_BE_NONE = (*PATHS, "run", "clip", "limit", "n_rounds", "full")
+_MAY_BE_NONE = (*PATHS, "run", "clip", "limit", "n_rounds", "n_blocks", "full")
 _NONE_IS_A_NAME = ("regularise",)  # "none" is one of its choices
 _TEXTS = (*PATHS, "dataset", "run", "picture_run", "clip", "network", "regularise", "method", "folds")
 _KINDS = dict.fromkeys(_TEXTS, (str, "text"))
 _KINDS |= {"seed": _whole(0)} | dict.fromkeys(("n_clips", "n_points"), _whole(2))
-_KINDS |= dict.fromkeys(("epochs", "limit", "n_rounds", "n_shown", "n_iter", "n_fit"), _whole(1))
+_KINDS |= dict.fromkeys(("epochs", "limit", "n_rounds", "n_shown", "n_iter", "n_fit", "n_seeds", "n_blocks"), _whole(1))
 _KINDS |= dict.fromkeys(("full", "pretrained"), (lambda value: _SWITCH[str(value).strip().casefold()], "True or False"))
 _KINDS |= dict.fromkeys(("networks", "twin_runs"), (_names, 'a list of names, such as ["one", "two"]'))
 _KINDS |= dict.fromkeys(("seconds", "imbalance"), (_above_zero, "a number above 0")) | {"precision": (str, "text")}
+_KINDS |= {"sure": (_share, "a share above 0 and at most 1, such as 0.95")}
 _KINDS |= {"options": (_options, 'a dictionary, or one in JSON, such as {"esc10_only": true}')}
 
 
