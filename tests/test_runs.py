@@ -23,13 +23,16 @@ def table(manifest):
     return scores.prediction_table(manifest, np.arange(len(manifest)), probabilities, ["a", "b", "c"], "split")
 
 
-def test_a_recorded_run_reads_back(tmp_path, manifest):
+def test_a_recorded_run_reads_back(tmp_path, manifest, monkeypatch):
     predictions = table(manifest)
     metrics = scores.score(predictions)
     runs.record(tmp_path / "x", {"model": "m", "seed": 3}, metrics, predictions)
     run = runs.load(tmp_path / "x")
     assert run.metrics == metrics and run.classes == ["a", "b", "c"]
     assert run.params["seed"] == 3 and "python" in run.params["environment"]
+    for threads, said in (("3", 3), ("", os.cpu_count())):
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+        assert runs.load(runs.record(tmp_path / "y", {}, metrics)).params["environment"]["threads"] == said
     pd.testing.assert_frame_equal(run.predictions, predictions)
     with pytest.raises(CourseError, match="low"):
         runs.record(tmp_path / "x", {}, {"accuracy": {"value": 0.5}})

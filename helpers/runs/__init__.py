@@ -301,6 +301,8 @@ def _environment() -> dict:
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        # Of which results depend to the last digits: sums are divided among them.
+        "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1),
         "commit": commit.stdout.strip() or None,
         "recorded": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **versions(),
