@@ -293,6 +293,20 @@ def test_a_run_is_put_in_its_place_when_it_is_whole(write, tmp_path):
     assert command_line.main(["sweep", "--out", str(tmp_path / "out"), "--only", "nothing"]) == 1
 
 
+def test_what_killed_attempts_had_half_written_does_not_stay(write, tmp_path):
+    write("01_a")
+    (run,) = plan(tmp_path / "out", "01")
+    sweep.write_plan([run])
+    for half in (".notebook-k3x9.ipynb", "inner/.model-0q.keras", "inner/weights.txt"):
+        (run.work / half).parent.mkdir(parents=True, exist_ok=True)
+        (run.work / half).write_text("half")
+    (run.work / "sweep.json").write_text(json.dumps({"key": run.key()}))
+    assert sweep.make(run) == 0
+    assert [path.name for path in run.folder.rglob("*") if path.is_file() and "half" in path.read_text()] == [
+        "weights.txt"
+    ]
+
+
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(write, tmp_path, monkeypatch):
     write("01_a")
     (run,) = plan(tmp_path / "out", "01")

@@ -224,6 +224,8 @@ def _make(run: Planned) -> int:
     facts |= {"parameters": run.given, "seconds": round(time.perf_counter() - started, 2), "host": socket.gethostname()}
     write_json(work / "sweep.json", facts | {"peak_memory_mb": _peak_memory()})
     (work / ".lock").unlink(missing_ok=True)
+    for half in work.rglob(".*-*"):  # what attempts were writing when they were killed
+        half.unlink()
     with tempfile.TemporaryDirectory(dir=run.folder.parent, prefix=".old-") as old:
         if run.folder.exists():
             os.replace(run.folder, Path(old) / "run")
