@@ -450,16 +450,18 @@ def test_fetch_a_split_zip_of_a_record(record, tmp_path):
 
 
 def test_a_whole_dataset_from_download_to_manifest(record, tmp_path):
-    """TUT from thirteen archives of a record, into one folder."""
-    source = trees.tut2017(tmp_path / "source")
-    members = {f"{source.name}/{name}": content for name, content in content_of(source).items()}
-    audio = [name for name in members if "/audio/" in name]
-    archives = {f"audio.{n}": {name: members[name] for name in audio[n - 1 :: 10]} for n in range(1, 11)}
-    archives["meta"] = {name: members[name] for name in set(members) - set(audio)}
-    archives |= {part: {f"{source.name}/{part}.pdf": b"x"} for part in ("doc", "error")}
-    Server.files |= {f"{source.name}.{part}.zip": zipped(held) for part, held in archives.items()}
-    manifest = datasets.load("tut2017", datasets.fetch("tut2017", tmp_path / "dest"))
-    assert len(manifest) == 16 and all(Path(path).exists() for path in manifest["path"])
+    """TUT from the thirteen archives of one record, and its evaluation set from the six of another."""
+    for tree, n_archives, others in ((trees.tut2017, 10, ("doc", "error")), (trees.tut2017_evaluation, 4, ("doc",))):
+        source = tree(tmp_path / "source")
+        members = {f"{source.name}/{name}": content for name, content in content_of(source).items()}
+        audio = [name for name in members if "/audio/" in name]
+        archives = {f"audio.{n}": audio[n - 1 :: n_archives] for n in range(1, n_archives + 1)}
+        archives = {part: {name: members[name] for name in held} for part, held in archives.items()}
+        archives["meta"] = {name: members[name] for name in set(members) - set(audio)}
+        archives |= {part: {f"{source.name}/{part}.pdf": b"x"} for part in others}
+        Server.files |= {f"{source.name}.{part}.zip": zipped(held) for part, held in archives.items()}
+    manifest = datasets.load("tut2017", datasets.fetch("tut2017", tmp_path / "dest"), evaluation=True)
+    assert len(manifest) == 16 + 4 and all(Path(path).exists() for path in manifest["path"])
 
 
 def test_nothing_to_download_for_your_own_folder(tmp_path):
