@@ -159,6 +159,20 @@ def test_runs_that_differ_in_their_seed_alone_are_grouped(tmp_path, manifest):
     assert f"{same.min():.1%} to {same.max():.1%}" in text
 
 
+def test_what_is_recorded_on_other_clips_says_on_which(tmp_path, manifest, monkeypatch):
+    """A notebook asked for the real ESC-10 that also trains on the sample of FSD50K."""
+    monkeypatch.setattr(runs, "_ASKED", {tmp_path: {"dataset": "esc10", "data_dir": "data/esc10", "seed": 5}})
+    monkeypatch.setenv("COURSE_SAMPLE", "1")
+    manifest.attrs["dataset"] = "fsd50k"
+    predictions = table(manifest)
+    for place in (tmp_path / "one", runs.elsewhere(tmp_path, manifest) / "other"):
+        runs.record(place, {"model": place.name}, scores.score(predictions), predictions)
+    rows = board.table(tmp_path).set_index("model")
+    assert rows["dataset"].to_dict() == {"one": "esc10", "other": "fsd50k"}
+    assert rows["data"].to_dict() == {"one": "real", "other": "sample"}
+    assert runs.load(tmp_path / "fsd50k" / "other").params["seed"] == 5
+
+
 def test_a_comparison_is_written_for_reading(tmp_path):
     metrics = {
         name: {"value": 0.5, "low": 0.25, "high": 0.75, "n": 60}

@@ -144,6 +144,14 @@ def begin(notebook: str, namespace: dict) -> Path:
     return place
 
 
+def elsewhere(run_dir: str | os.PathLike, manifest: pd.DataFrame) -> Path:
+    """Give the folder for what a notebook records on other clips than it was asked for, so that it says on which."""
+    dataset = manifest.attrs["dataset"]
+    place = Path(run_dir) / dataset
+    _ASKED[place] = _ASKED.get(Path(run_dir), {}) | {"dataset": dataset, "data_dir": data.at_hand(dataset)}
+    return place
+
+
 def folder(run_dir: str | os.PathLike | None, notebook: str, dataset: str, data_dir: str | os.PathLike | None) -> Path:
     """Folder of a run: `run_dir` from the repository root, else runs/<dataset>[-sample]/<notebook>.
 
