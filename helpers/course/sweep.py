@@ -300,7 +300,7 @@ def _on_worker(
     threads = str(max(1, (os.cpu_count() or 1) // max(1, slots.get(host, 1))))
     environment = os.environ | dict.fromkeys(_THREADS, threads)
     environment |= {"COURSE_SWEEP_WORKER": str(os.getpid()), "COURSE_BATCH": "1"}
-    # Dask has its workers give memory back at once, which costs NumPy a tenth of its time; a run ends soon anyway.
+    # Dask has its workers give memory back at once, which cost notebook 02 some 8 %; a run ends soon anyway.
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     for attempt in range(1, _ATTEMPTS + 1):
         status, said = _follow(_command(run), environment, limit)
