@@ -88,12 +88,17 @@ def recipe(run: Run, weights_dir: str | os.PathLike | None = None) -> tuple[Any,
     try:
         if feature.get("kind") == "yamnet_embedding":
             return yamnet.EmbeddingSpec(**feature, weights_dir=weights_dir), scaled
-        return features.FeatureSpec(**feature), scaled
+        spec = features.FeatureSpec(**feature)
     except (TypeError, CourseError) as error:
         raise CourseError(
             f"The features of the run {short(run.path)} cannot be made here: {error} "
             "If another version of the course recorded it, run its notebook again."
         ) from error
+    if spec.channel != "mean":
+        raise CourseError(
+            f"The run {short(run.path)} hears the {spec.channel} channel alone; predict hears their mean."
+        )
+    return spec, scaled
 
 
 def prepare(batch: np.ndarray, spec: Any, scaled: bool) -> np.ndarray:

@@ -52,6 +52,15 @@ def test_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(audio.read(tmp_path / "a.wav")[0], y.mean(axis=1), atol=1e-7)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_one_ear_or_what_differs_between_the_two(tmp_path, channels):
+    y = noise(channels=channels)
+    sf.write(tmp_path / "a.wav", y, 44100, subtype="FLOAT")
+    left, right = (y[:, 0], y[:, 1]) if channels == 2 else (y, y)
+    for channel, expected in {"left": left, "right": right, "side": 0.5 * left - 0.5 * right}.items():
+        np.testing.assert_allclose(audio.read(tmp_path / "a.wav", channel=channel)[0], expected, atol=1e-7)
+
+
 @pytest.mark.parametrize("file_sr", [8000, 16000, 22050, 44100, 48000])
 def test_resampling_keeps_a_tone(tmp_path, file_sr):
     t = np.arange(2 * file_sr) / file_sr

@@ -1,6 +1,7 @@
 """The cache: right rows, never stale, resumed, shared between processes."""
 
 import os
+from dataclasses import replace
 from multiprocessing import get_context
 
 import kill_resume
@@ -75,6 +76,16 @@ def test_a_recording_is_decoded_once_for_all_specs_that_are_missing(manifest, tm
     assert "features mfcc: 150 clips from cache" in capsys.readouterr().out
     for name, spec in specs.items():
         np.testing.assert_array_equal(arrays[name], direct(manifest, spec), err_msg=name)
+
+
+def test_each_channel_has_an_array_of_its_own(tmp_path):
+    y = np.random.default_rng(0).uniform(-0.5, 0.5, (SPEC.n_samples, 2)).astype(np.float32)
+    sf.write(tmp_path / "a.wav", y, SPEC.sr, subtype="FLOAT")
+    specs = {channel: replace(SPEC, channel=channel) for channel in ("mean", "left", "side")}
+    arrays = cache.of(pd.DataFrame({"path": [str(tmp_path / "a.wav")]}), specs, tmp_path / "cache")
+    heard = {"mean": y.mean(axis=1), "left": y[:, 0], "side": (y[:, 0] - y[:, 1]) / 2}
+    for channel, samples in heard.items():
+        np.testing.assert_allclose(arrays[channel][0], extract(samples, SPEC.sr, SPEC), atol=1e-3)
 
 
 @pytest.mark.parametrize("what", ["content", "clips", "code"])

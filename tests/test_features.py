@@ -99,6 +99,7 @@ def test_default_shapes_and_silence(kind, shape):
         ({"statistics": ("mean", "std")}, "statistics"),
         ({"kind": "mean_mfcc", "statistics": ("median",)}, "median"),
         ({"kind": "yamnet"}, "yamnet_spec"),
+        ({"channel": "middle"}, "no channel 'middle'; choose one of mean, left, right, side"),
     ],
 )
 def test_impossible_specs(values, message):

@@ -357,6 +357,7 @@ def test_nothing_but_unreadable_files(tmp_path, listener):
         ({"scaled": None}, "older version"),
         ({"feature": {"kind": "telepathy"}}, "cannot be made here"),
         ({"feature": {"kind": "logmel", "colour": 3}}, "cannot be made here"),
+        ({"feature": {"kind": "logmel", "channel": "side"}}, "hears the side channel alone"),
     ],
 )
 def test_runs_whose_features_nobody_knows(tmp_path, recorded, message):

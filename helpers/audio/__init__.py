@@ -20,6 +20,7 @@ from helpers.audio import convert, headers
 from helpers.base import AudioError, in_batch, quiet
 
 _BLOCK = 65_536  # at most this many frames of a recording are in memory at a time
+CHANNELS = "mean", "left", "right", "side"  # what is heard of stereo; the side is half of left minus right
 SILENT_DB = -80.0  # a 16-bit recording moves in steps of -90 dB; what stays below -80 dB holds three of them
 # What is known of a recording before it is opened.
 NOTHING = {"reason": None, "detail": "", "sr": 0, "channels": 0, "duration": np.nan, "open_ended": False}
@@ -226,32 +227,38 @@ def probe(path: str | os.PathLike) -> dict:
         return NOTHING | {"reason": error.reason, "detail": error.detail}
 
 
-def read(path: str | os.PathLike, sr: int | None = None, seconds: float | None = None) -> tuple[np.ndarray, int]:
+def read(
+    path: str | os.PathLike, sr: int | None = None, seconds: float | None = None, channel: str = "mean"
+) -> tuple[np.ndarray, int]:
     """Read a recording, or its first `seconds`, as mono samples [shape=(n,), float32, full scale at ±1], with its rate.
 
-    `sr` (Hz) is the rate wanted, None the file's own. AudioError names the file and what is wrong with it; what lies
-    after `seconds` is not decoded, hence not checked. Decoded by libsndfile, resampled by soxr ("HQ", as in librosa).
+    `sr` (Hz) is the rate wanted, None the file's own; `channel` one of CHANNELS. AudioError names the file and what is
+    wrong with it; what lies after `seconds` is not decoded, hence not checked. Decoded by libsndfile, resampled by soxr
+    ("HQ", as in librosa).
     """
     with opened(path) as recording:
-        y = _mono(recording, seconds)
+        y = _mono(recording, seconds, channel)
         if recording.facts["reason"]:
             raise _error(Path(path), recording.facts["reason"], recording.facts["detail"])
         return _head(y, recording.sr, sr or recording.sr, seconds), int(sr or recording.sr)
 
 
-def _mono(recording: Recording, seconds: float | None) -> np.ndarray:
+def _mono(recording: Recording, seconds: float | None, channel: str = "mean") -> np.ndarray:
     """The first seconds and a margin, or everything."""
     n = recording.frames if seconds is None else int(np.ceil((seconds + _MARGIN_SECONDS) * recording.sr))
     blocks, missing = [np.empty((0, recording.channels), np.float32)], n
     while missing > 0 and not recording.facts["reason"] and len(block := recording.read(missing)):
         blocks.append(block)
         missing -= len(block)
-    return _mixed(np.concatenate(blocks))
+    return _mixed(np.concatenate(blocks), channel)
 
 
-def _mixed(block: np.ndarray) -> np.ndarray:
-    """Mean of the channels [shape=(n,)] of samples [shape=(n, channels)]."""
-    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+def _mixed(block: np.ndarray, channel: str = "mean") -> np.ndarray:
+    """One of CHANNELS [shape=(n,)] of samples [shape=(n, channels)]; in mono, left and right are the same."""
+    left, right = block[:, 0], block[:, min(1, block.shape[1] - 1)]
+    if channel != "mean":
+        return {"left": left, "right": right, "side": (left - right) / 2}[channel]
+    return left if block.shape[1] == 1 else block.mean(axis=1)
 
 
 def _head(y: np.ndarray, orig_sr: int, sr: int, seconds: float | None) -> np.ndarray:

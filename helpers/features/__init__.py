@@ -40,6 +40,7 @@ class FeatureSpec:
     n_mfcc: int = 32
     statistics: tuple[str, ...] = ("mean",)  # of each coefficient over time, in this order
     denoise: bool = False
+    channel: str = "mean"  # of a stereo recording, one of audio.CHANNELS
 
     def __post_init__(self):
         if self.kind not in _KINDS:
@@ -51,6 +52,8 @@ class FeatureSpec:
         wrong = min(self.n_fft, self.hop_length, self.n_mels, self.n_mfcc) < 1
         if wrong or not 1 <= self.seconds * self.sr < float("inf"):
             raise CourseError(f"sr, seconds, n_fft, hop_length, n_mels and n_mfcc must be above 0: {self}.")
+        if self.channel not in audio.CHANNELS:
+            raise CourseError(f"There is no channel {self.channel!r}; choose one of {', '.join(audio.CHANNELS)}.")
         if "mfcc" in self.kind and self.n_mfcc > self.n_mels:
             raise CourseError(f"{self.n_mels} mel bands cannot give {self.n_mfcc} MFCCs: lower n_mfcc or raise n_mels.")
         if not self.statistics or set(self.statistics) - set(_STATISTICS):

@@ -46,9 +46,9 @@ CODE = _code()  # read when the code itself is: it may be edited while a noteboo
 def of(clips: pd.DataFrame, spec, cache_dir: str | os.PathLike = base.CACHE, n_jobs: int | None = None):
     """Features of all clips [shape=(len(clips), *spec.shape), float32], memory-mapped: row i is row i of `clips`.
 
-    A dict of specs gives a dict of arrays, for which a recording is decoded once per sampling rate and length. `n_jobs`
-    processes (all cores) change nothing about the values. A recording that cannot be read raises AudioError, which
-    names it; finished blocks stay.
+    A dict of specs gives a dict of arrays, for which a recording is decoded once per sampling rate, length and channel.
+    `n_jobs` processes (all cores) change nothing about the values. A recording that cannot be read raises AudioError,
+    which names it; finished blocks stay.
     """
     if not isinstance(spec, dict):
         return of(clips, {"": spec}, cache_dir, n_jobs)[""]
@@ -212,9 +212,9 @@ def _fill(code: str, start: int, paths: list[str], arrays: list[_Array]) -> int:
         for path in paths:
             sounds = {}
             for number, spec in enumerate(array.spec for array in arrays):
-                how = spec.sr, spec.seconds
+                how = spec.sr, spec.seconds, spec.channel
                 if how not in sounds:
-                    sounds[how] = audio.read(path, sr=spec.sr, seconds=spec.seconds)
+                    sounds[how] = audio.read(path, sr=spec.sr, seconds=spec.seconds, channel=spec.channel)
                 values = spec.extract(*sounds[how]).astype(np.float32, copy=False).tobytes()
                 files[number].write(values)
                 checksums[number] = zlib.crc32(values, checksums[number])

@@ -9,6 +9,7 @@ import threading
 import zipfile
 from dataclasses import InitVar, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -206,6 +207,7 @@ class EmbeddingSpec:
     seconds: float = 5.0
     kind: str = "yamnet_embedding"
     sr: int = SR
+    channel: ClassVar[str] = "mean"
     weights_dir: InitVar[str | os.PathLike | None] = None
 
     def __post_init__(self, weights_dir):
