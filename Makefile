@@ -87,7 +87,8 @@ lab: setup  ## open JupyterLab on the notebooks
 notebooks: setup  ## run the notebooks, on real recordings where `make data` has put them, and keep the outputs
 	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 01 02 03 04 05 06 07 10 12 template
 	@$(BIN)/python -m helpers sweep data/sweeps/luck.toml
-	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 11
+	@$(BIN)/python -m helpers sweep data/sweeps/scenes.toml
+	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 08 11
 
 words: setup  ## the README's table on spoken words: make words DATA=path/to/speech_commands_v0.02 [PRECISION=mixed_bfloat16]
 	@test -n "$(DATA)" || { echo "Say where the recordings are: make words DATA=path/to/speech_commands_v0.02"; exit 2; }

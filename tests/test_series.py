@@ -36,6 +36,18 @@ CASES = {
         {"dataset": "folder", "epochs": 1, "networks": ["filterbank128", "strided32", "strided32_tanh"]},
     ),
     "10 folder": ("10", {"dataset": "folder", "n_clips": 2}),  # on samples: opens what 07 recorded there
+    "08 esc50": (
+        "08",
+        {
+            "dataset": "esc50",
+            "epochs": 1,
+            "network": "CRNN,compact",
+            "augment": "both,offline",
+            "picture": "stft",
+            "channels": "mid side",
+            "folds": "random",
+        },
+    ),
     "12 tut2017": ("12", {"dataset": "tut2017", "n_seeds": 2}),  # leaks by location
     # On spectrograms: opens the log-mel CNN that 07 recorded there.
     "10 folder, spectrograms": ("10", {"dataset": "folder", "run": "07_raw_waveform/log_mel_cnn", "n_clips": 2}),
