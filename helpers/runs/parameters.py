@@ -54,12 +54,23 @@ def _names(value: object) -> list[str]:
 PATHS = ("data_dir", "run_dir", "runs_dir", "tag_lists", "weights_dir", "recordings", "sweep")
 _MAY_BE_NONE = (*PATHS, "run", "clip", "limit", "n_rounds", "n_blocks", "full")
 _NONE_IS_A_NAME = ("regularise",)  # "none" is one of its choices
-_TEXTS = (*PATHS, "dataset", "run", "picture_run", "clip", "network", "regularise", "method", "folds")
-_TEXTS += ("picture", "channels", "augment")
+_TEXTS = (
+    *PATHS,
+    "dataset",
+    "run",
+    "picture_run",
+    "clip",
+    "network",
+    "regularise",
+    "method",
+    "folds",
+    "picture",
+    "channels",
+    "augment",
+)
 _KINDS = dict.fromkeys(_TEXTS, (str, "text"))
-_KINDS |= {"seed": _whole(0)} | dict.fromkeys(("n_clips", "n_points"), _whole(2))
+_KINDS |= {"seed": _whole(0), "size": _whole(16)} | dict.fromkeys(("n_clips", "n_points"), _whole(2))
 _KINDS |= dict.fromkeys(("epochs", "limit", "n_rounds", "n_shown", "n_iter", "n_fit", "n_seeds", "n_blocks"), _whole(1))
-_KINDS |= {"size": _whole(16)}
 _KINDS |= dict.fromkeys(("full", "pretrained"), (lambda value: _SWITCH[str(value).strip().casefold()], "True or False"))
 _KINDS |= dict.fromkeys(("networks", "twin_runs"), (_names, 'a list of names, such as ["one", "two"]'))
 _KINDS |= dict.fromkeys(("seconds", "imbalance"), (_above_zero, "a number above 0")) | {"precision": (str, "text")}
