@@ -70,12 +70,13 @@ unit-tests:
 # Notebooks run with parameters, in two halves, so that two cores end together.
 HALVES := series-words series-rest
 series-words: ONLY := speech_commands or folder
-series-rest: ONLY := not (speech_commands or folder)
+series-rest: ONLY := not (speech_commands or folder or left_behind)
 $(HALVES):
 	@$(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest tests/test_series.py -k "$(ONLY)"
 
 notebook-tests: luck-sample
 	@COURSE_BATCH=1 $(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+	@$(BIN)/python -m pytest tests/test_series.py -k left_behind
 
 lint: setup  ## check style and docstrings
 	@$(BIN)/ruff check .

@@ -166,7 +166,9 @@ def plan_fsdkaggle2018(recipe: dict, seed: int) -> Plan:
     rng, plan, common = generator(seed, "fsdkaggle2018", "plan"), Plan(), conditions(recipe)
     names, used = list(recipe["classes"]), set()
     previous: dict[str, tuple[int, str]] = {}
+    fate: dict[int, tuple[int, str]] = {}  # whoever mislabels a recording mislabels all clips cut from it
     tables: dict[str, list] = {"train": [], "test": []}
+    truth: list[list] = []
     for split, count in (("train", recipe["train"]), ("test", recipe["test"])):
         previous.clear()
         for i in range(count):
@@ -184,12 +186,15 @@ def plan_fsdkaggle2018(recipe: dict, seed: int) -> Plan:
             )  # fmt: skip
             if split == "train":
                 verified = int(rng.random() < recipe["verified_share"])
-                wrong = not verified and rng.random() < recipe["wrong_labels"]
+                wrong = not verified and rng.random() < recipe["wrong_labels"][true]
                 label = str(rng.choice([name for name in names if name != true])) if wrong else true
+                verified, label = fate.setdefault(freesound_id, (verified, label))
                 tables[split].append([fname, label, verified, freesound_id, licence])
+                truth.append([fname, true])
             else:
                 usage = "Public" if rng.random() < recipe["public_share"] else "Private"
                 tables[split].append([fname, true, usage, freesound_id, licence])
+    plan.texts["truth.csv"] = table_text(sorted(truth), ["fname", "label"])
     meta = "FSDKaggle2018.meta"
     plan.texts[f"{meta}/train_post_competition.csv"] = table_text(
         sorted(tables["train"]), ["fname", "label", "manually_verified", "freesound_id", "license"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pandas as pd
 
@@ -33,7 +34,8 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
     """Load FSDKaggle2018: `split` is train or test, `group` the Freesound recording.
 
     The archive on Zenodo lists the 1,600 test clips that were scored. In Kaggle's own list stand 7,800 more, which were
-    ignored: they have no label (None); the audit sets them aside and says so.
+    ignored: they have no label (None); the audit sets them aside and says so. Where it is known what is heard in the
+    training clips, in the sample's truth.csv, the manifest has a column `truth`.
     """
     root = find_root(data_dir, INFO)
     meta, columns = root / "FSDKaggle2018.meta", ["fname", "label", "freesound_id"]
@@ -45,6 +47,7 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
     test["verified"] = test["usage"] != "Ignored"
     test["label"] = test["label"].where(test["verified"])
     table = pd.concat([train, test], ignore_index=True)
+    truth = {"truth": _truth(root, table)} if (root / "truth.csv").exists() else {}
     return pd.DataFrame(
         {
             "clip_id": table["fname"].str.removesuffix(".wav"),
@@ -53,5 +56,11 @@ def load(data_dir: str | os.PathLike) -> pd.DataFrame:
             "split": table["split"],
             "group": table["freesound_id"],
             "verified": table["verified"],
+            **truth,
         }
     )
+
+
+def _truth(root: Path, table: pd.DataFrame) -> pd.Series:
+    heard = read_table(root / "truth.csv", ["fname", "label"]).set_index("fname")["label"]
+    return table["fname"].map(heard).fillna(table["label"])
