@@ -86,7 +86,7 @@ lab: setup  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: setup  ## run the notebooks, on real recordings where `make data` has put them, and keep the outputs
-	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 01 02 03 04 05 06 07 10 12 template
+	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 01 02 03 04 05 06 07 09 10 12 template
 	@$(BIN)/python -m helpers sweep data/sweeps/luck.toml
 	@$(BIN)/python -m helpers sweep data/sweeps/scenes.toml
 	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 08 11

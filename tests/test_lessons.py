@@ -98,9 +98,8 @@ def test_a_number_that_no_output_shows_is_noticed():
 def test_an_observation_names_the_data_it_was_made_on(read_out):
     said = [cell.source for cell in read_out.cells if "observation" in tags(cell)]
     assert said
-    assert not [
-        text[:60] for text in said if not re.match(r"\*\*On (ESC-10|FSDKaggle2018|the sample|any data)(, [^*]+)?[:.]\*\* ", text)
-    ]
+    known = r"\*\*On (ESC-10|FSDKaggle2018|the sample|any data)(, [^*]+)?[:.]\*\* "
+    assert not [text[:60] for text in said if not re.match(known, text)]
     for cell in read_out.cells:
         assert "observation" not in tags(cell) or cell.cell_type == "markdown"
 

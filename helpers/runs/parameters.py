@@ -51,7 +51,7 @@ def _names(value: object) -> list[str]:
 
 
 # Folders and files, given as seen from where a command is given, which need not be where a notebook runs.
-PATHS = ("data_dir", "run_dir", "runs_dir", "tag_lists", "weights_dir", "recordings", "sweep")
+PATHS = ("data_dir", "run_dir", "runs_dir", "tag_lists", "weights_dir", "recordings", "sweep", "tables")
 _MAY_BE_NONE = (*PATHS, "run", "clip", "limit", "n_rounds", "n_blocks", "full")
 _NONE_IS_A_NAME = ("regularise",)  # "none" is one of its choices
 _TEXTS = (
@@ -67,14 +67,19 @@ _TEXTS = (
     "picture",
     "channels",
     "augment",
+    "noise",
 )
 _KINDS = dict.fromkeys(_TEXTS, (str, "text"))
 _KINDS |= {"seed": _whole(0), "size": _whole(16)} | dict.fromkeys(("n_clips", "n_points"), _whole(2))
-_KINDS |= dict.fromkeys(("epochs", "limit", "n_rounds", "n_shown", "n_iter", "n_fit", "n_seeds", "n_blocks"), _whole(1))
+_KINDS |= dict.fromkeys(
+    ("epochs", "limit", "n_rounds", "n_shown", "n_iter", "n_fit", "n_seeds", "n_blocks", "n_draws"), _whole(1)
+)
+_KINDS |= {"code_size": _whole(2)}
 _KINDS |= dict.fromkeys(("full", "pretrained"), (lambda value: _SWITCH[str(value).strip().casefold()], "True or False"))
 _KINDS |= dict.fromkeys(("networks", "twin_runs"), (_names, 'a list of names, such as ["one", "two"]'))
 _KINDS |= dict.fromkeys(("seconds", "imbalance"), (_above_zero, "a number above 0")) | {"precision": (str, "text")}
-_KINDS |= {"sure": (_share, "a share above 0 and at most 1, such as 0.95")}
+_SHARES = ("sure", "share_verified", "share_wrong")
+_KINDS |= dict.fromkeys(_SHARES, (_share, "a share above 0 and at most 1, such as 0.95"))
 _KINDS |= {"options": (_options, 'a dictionary, or one in JSON, such as {"esc10_only": true}')}
 
 
