@@ -226,6 +226,11 @@ def test_fsdkaggle2018(tmp_path):
     assert manifest.loc["001ca53d", "group"] == "358827"
     part = data.load("fsdkaggle2018", root, limit=4)
     assert len(part) == 4 and part["label"].notna().all()  # only labelled clips are drawn
+    assert "truth" not in manifest
+    trees.table(root / "truth.csv", [("fname", "label"), ("00044347.wav", "Saxophone"), ("001ca53d.wav", "Saxophone")])
+    manifest = data.load("fsdkaggle2018", root)
+    assert manifest["truth"].tolist()[:2] == ["Saxophone"] * 2 and manifest["label"][0] == "Hi-hat"
+    assert manifest["truth"].dropna().tolist()[2:] == manifest["label"].dropna().tolist()[2:]
 
 
 def test_speech_commands(tmp_path):

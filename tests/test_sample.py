@@ -256,6 +256,10 @@ def test_fsdkaggle2018_verified_labels_are_right_and_many_others_wrong():
     assert not wrong[rows["manually_verified"] == "1"].any()
     assert 0.15 < wrong[rows["manually_verified"] == "0"].mean() < 0.45
     assert rows["freesound_id"].duplicated().any()
+    assert (rows.groupby("freesound_id")[["label", "manually_verified"]].nunique() == 1).all(axis=None)
+    truth = pd.DataFrame(csv_rows(planned.texts["truth.csv"]))
+    assert truth["fname"].tolist() == rows["fname"].tolist()
+    assert (truth["label"].map(RECIPE["fsdkaggle2018"]["classes"]) == truth["fname"].map(kinds)).all()
 
 
 def test_speech_commands_layout(small):
