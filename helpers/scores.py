@@ -278,3 +278,14 @@ def shown(metric: dict, unit: str = "%") -> str:
     ends = f"{low} to {high}" if metric["low"] == metric["low"] else "too few groups"
     n = f", n = {metric['n']}" if "n" in metric else ""
     return f"{value} {unit} ({ends}{n})"
+
+
+def precision_at(predictions: pd.DataFrame, k: int = 3) -> np.ndarray:
+    """Average precision of each clip's `k` likeliest classes [shape=(n,)]: 1, 1/2, ... 1/k by the rank of its label.
+
+    Their mean is the mAP@k of clips with one label each; 0 where the label is not among the `k`.
+    """
+    p = predictions.filter(regex="^p_")
+    order = np.argsort(-p.to_numpy(), axis=1, kind="stable")
+    ranked = p.columns.str[2:].to_numpy(object)[order] == predictions["label"].to_numpy(object)[:, np.newaxis]
+    return (ranked[:, :k] / np.arange(1, min(k, p.shape[1]) + 1)).sum(axis=1)
