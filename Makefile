@@ -52,6 +52,7 @@ run-05: run-03
 run-06: run-05
 run-10: run-07
 run-11: luck-sample
+run-14: run-13
 run-%:
 	@COURSE_BATCH=1 $(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m helpers run $*
 
@@ -86,7 +87,7 @@ lab: setup  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: setup  ## run the notebooks, on real recordings where `make data` has put them, and keep the outputs
-	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 01 02 03 04 05 06 07 09 10 12 template
+	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 01 02 03 04 05 06 07 09 10 12 13 14 15 template
 	@$(BIN)/python -m helpers sweep data/sweeps/luck.toml
 	@$(BIN)/python -m helpers sweep data/sweeps/scenes.toml
 	@COURSE_BATCH=1 $(ONE_CORE) $(BIN)/python -m helpers run --refresh 08 11

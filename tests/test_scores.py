@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import fisher_exact, t
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    label_ranking_average_precision_score,
+    precision_recall_fscore_support,
+)
 
 from helpers import scores
 from helpers.base import CourseError
@@ -386,3 +391,22 @@ def test_a_difference_of_macro_f1_is_that_of_scikit_learn_and_jackknifed_over_gr
     half = (found["high"] - found["low"]) / 2
     assert found["value"] == pytest.approx(middle)
     assert t.ppf(0.975, 17) * spread == pytest.approx(half, rel=0.02)  # one group may agree throughout
+
+
+def test_precision_at_three_is_as_by_hand_and_as_scikit_learn_has_it_for_any_rank():
+    table = pd.DataFrame(
+        {
+            "label": ["a", "b", "c", "d"],
+            "p_a": [0.4, 0.4, 0.4, 0.4],
+            "p_b": [0.3, 0.3, 0.3, 0.3],
+            "p_c": [0.2, 0.2, 0.2, 0.2],
+            "p_d": [0.1, 0.1, 0.1, 0.1],
+        }
+    )
+    assert scores.precision_at(table) == pytest.approx([1, 1 / 2, 1 / 3, 0])
+    assert scores.precision_at(table, 1).mean() == 0.25  # at 1, it is accuracy
+    rng = np.random.default_rng(0)
+    p, y = rng.random((200, 6)), rng.integers(0, 6, 200)
+    many = pd.DataFrame(p, columns=[f"p_{k}" for k in range(6)]).assign(label=y.astype(str))
+    ranked = label_ranking_average_precision_score(np.eye(6)[y], p)
+    assert scores.precision_at(many, 6).mean() == pytest.approx(ranked)

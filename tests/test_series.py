@@ -47,6 +47,8 @@ CASES = {
         },
     ),
     "09 fsdkaggle2018": ("09", {"dataset": "fsdkaggle2018", "epochs": 5, "pretrained": False}),  # its own wrong labels
+    "13 fsdkaggle2018": ("13", {"dataset": "fsdkaggle2018", "epochs": 4}),
+    "15 speech_commands": ("15", {"dataset": "speech_commands", "epochs": 1, "pretrained": False}),
     "12 tut2017": ("12", {"dataset": "tut2017", "n_seeds": 1, "epochs": 40}),  # leaks by location
     # On spectrograms: opens the log-mel CNN that 07 recorded there.
     "10 folder, spectrograms": ("10", {"dataset": "folder", "run": "07_raw_waveform/log_mel_cnn", "n_clips": 2}),

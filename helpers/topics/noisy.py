@@ -1,9 +1,11 @@
-"""Labels damaged on purpose, as notebook 09 does step by step, so that what deals with them can be marked."""
+"""What notebooks 09 and 13 build step by step and later ones go on with: damaged labels, and a small network."""
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pandas as pd
+from keras import layers
 
 from helpers import data
 
@@ -26,3 +28,14 @@ def damaged(manifest: pd.DataFrame, share_verified: float, share_wrong: float, s
     wrong = place >= 1 - share_wrong * (1 - share_verified)
     other = (truth + rng.integers(1, len(classes), n_units)[unit]) % len(classes)
     return table.assign(given=classes[np.where(wrong, other, truth)], verified=place < share_verified)
+
+
+def vgg(input_shape: tuple[int, int, int], n_classes: int, n_convolutions: int, n_dense: int) -> keras.Model:
+    """Build the VGG-like network of notebook 13 for images of `input_shape` (bands, frames, 1)."""
+    x = inputs = keras.Input(input_shape)
+    for filters in (8, 16, 32):
+        for _ in range(n_convolutions):
+            x = layers.LeakyReLU(0.1)(layers.Conv2D(filters, 3, padding="same")(x))
+        x = layers.MaxPooling2D()(x)
+    x = layers.Dense(n_dense, "selu", kernel_initializer="lecun_normal")(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax")(layers.Dropout(0.3)(x)))
