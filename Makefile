@@ -63,7 +63,7 @@ luck-sample:
 
 test: setup lint  ## all that CI runs: unit tests, notebooks, parameterised runs
 	@$(BIN)/python -m helpers sample
-	@$(MAKE) --no-print-directory -j2 unit-tests notebook-tests $(HALVES)
+	@$(MAKE) --no-print-directory -j3 unit-tests notebook-tests $(HALVES)
 
 unit-tests:
 	@$(ON_SAMPLE) $(ONE_CORE) $(BIN)/python -m pytest --ignore tests/test_series.py

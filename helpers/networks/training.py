@@ -44,7 +44,8 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(self, X, y, rows, scale, batch_size=32, augmentations=(), shuffle=True, seed=0, channel=True):
         # Threads of our own: else Keras hands the work to a tf.data pipeline that tunes itself, and waits for its end.
-        super().__init__(workers=2, max_queue_size=4)
+        # Keras waits a tenth of a second for them to end, in which a pass over few batches is over.
+        super().__init__(workers=2 if len(rows) > 8 * batch_size else 1, max_queue_size=4)
         self.channel = channel
         self.X, self.y, self.rows, self.scale = X, y, np.asarray(rows), scale
         self.batch_size, self.augmentations, self.shuffle, self.seed = batch_size, augmentations, shuffle, seed
