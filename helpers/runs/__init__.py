@@ -220,9 +220,12 @@ def load(run_dir: str | os.PathLike) -> Run:
             f" Or choose one of the runs in {short(path.parent)} ({names}) with the parameters `runs_dir` and `run` of "
             "notebooks 06 and 10, or give another path."
         )
+        # A folder such as 07_raw_waveform says which notebook records there.
+        number = next((part[:2] for part in reversed(path.parts) if re.match(r"\d\d_", part)), None)
+        such = "" if number else ", such as 03, 05 or 07"
         raise DataMissing(
-            f"No finished run in {short(path)}. Run the notebook that records it first, such as 03, 05 or 07 "
-            f"(`python -m helpers run 03`).{beside if names else ''}"
+            f"No finished run in {short(path)}. Run the notebook that records it first{such} "
+            f"(`python -m helpers run {number or '03'}`).{beside if names else ''}"
         )
     with _whole(path / "params.json") as file:
         params = {**json.loads(file.read_text(encoding="utf-8"))}
