@@ -1,10 +1,12 @@
 """Labels damaged on purpose, and the network of the notebooks that deal with them."""
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers import data
+from helpers.course import runner
 from helpers.topics import noisy
 
 
@@ -48,3 +50,17 @@ def test_the_small_and_the_large_network_have_as_many_weights_as_by_hand():
 
     for size in ((2, 1024), (3, 4096)):
         assert noisy.vgg((32, 27, 1), 10, *size).count_params() == by_hand(*size)
+
+
+def test_the_damage_is_that_of_notebook_09(manifest):
+    (path,) = runner.select(["09"])
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    (lesson,) = [source for source in code if source.startswith("def damaged(")]
+    classes, truth = np.unique(manifest["label"].astype(str), return_inverse=True)
+    unit = pd.factorize(manifest["group"] + " " + manifest["label"].astype(str))[0]
+    seen = {"np": np, "own": False, "unit": unit, "truth": truth, "classes": classes, "noise": "uniform"}
+    seen |= {"share_verified": 0.4, "share_wrong": 0.5}
+    exec(lesson, seen)
+    given, verified = seen["damaged"](7)
+    table = noisy.damaged(manifest, 0.4, 0.5, 7)
+    assert (classes[given] == table["given"]).all() and (verified == table["verified"]).all()
